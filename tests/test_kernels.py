@@ -111,4 +111,6 @@ def test_bad_inputs_are_named(Z, Z2, message):
 @pytest.mark.parametrize(("width", "chunk"), [(0, 1), (5, 0)])
 def test_width_and_chunk_must_be_positive(width, chunk):
     with pytest.raises(ValueError, match="at least 1"):
-        kernels.random_features(torch.ones(2, 3), activation="relu", width=width, seed=0, chunk=chunk)
+        kernels.random_features(
+            torch.ones(2, 3), activation="relu", width=width, seed=0, chunk=chunk
+        )

@@ -60,8 +60,10 @@ def _one(name: str, found: list[Path]) -> Path:
     fits = [s for s in found if s.stem == name] or [s for s in found if s.stem.startswith(name)]
     if len(fits) != 1 or not name:
         known = ", ".join(s.stem for s in found) or "none: notebooks/ has no .md file"
-        raise BookError(f"{'no' if not fits else 'more than one'} chapter is called {name!r}. "
-                        f"Chapters: {known}.")
+        raise BookError(
+            f"{'no' if not fits else 'more than one'} chapter is called {name!r}. "
+            f"Chapters: {known}."
+        )
     return fits[0]
 
 
@@ -87,8 +89,11 @@ def parameters(nb: NotebookNode) -> dict[str, Any]:
     """Names and defaults in the cell tagged `parameters`, which holds plain assignments only."""
     for cell in nb.cells:
         if "parameters" in tags(cell):
-            return {line.targets[0].id: ast.literal_eval(line.value)
-                    for line in ast.parse(cell.source).body if isinstance(line, ast.Assign)}
+            return {
+                line.targets[0].id: ast.literal_eval(line.value)
+                for line in ast.parse(cell.source).body
+                if isinstance(line, ast.Assign)
+            }
     return {}
 
 
@@ -102,8 +107,10 @@ def checked(source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     result = {}
     for name, value in given.items():
         if name not in defaults:
-            raise BookError(f"{source.stem} has no parameter {name!r}. Its parameters: "
-                            f"{', '.join(defaults) or 'none'}.")
+            raise BookError(
+                f"{source.stem} has no parameter {name!r}. Its parameters: "
+                f"{', '.join(defaults) or 'none'}."
+            )
         value = _typed(name, value, defaults[name])
         if value != defaults[name]:
             result[name] = value
@@ -119,8 +126,10 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise BookError(f"parameter {name} = {value!r} is not usable: expected "
-                        f"{type(default).__name__}, such as {default!r}.")
+        raise BookError(
+            f"parameter {name} = {value!r} is not usable: expected "
+            f"{type(default).__name__}, such as {default!r}."
+        )
     return value
 
 
@@ -198,8 +207,9 @@ def claims_hash(slug: str) -> str:
 
 def _python(cell: str) -> str:
     """A cell without IPython's magics, so that it can be parsed."""
-    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line
-                     for line in cell.splitlines())
+    return "\n".join(
+        "" if line.lstrip().startswith(("%", "!")) else line for line in cell.splitlines()
+    )
 
 
 # --- running ---------------------------------------------------------------------------------
@@ -252,15 +262,26 @@ def provenance(source: Path, profile: str, device: str, seconds: float | None) -
     """What an output was made from and on. `seconds` is None for baselines, whose record holds
     nothing that changes from one run to the next on one machine."""
     nb = load(source)
-    record = {"source": source.name, "profile": profile, "code": code_hash(nb),
-              "helpers": helpers_hash(nb), "claims": claims_hash(source.stem),
-              "device": device, "python": platform.python_version(),
-              "torch": version("torch").partition("+")[0], "numpy": version("numpy")}
+    record = {
+        "source": source.name,
+        "profile": profile,
+        "code": code_hash(nb),
+        "helpers": helpers_hash(nb),
+        "claims": claims_hash(source.stem),
+        "device": device,
+        "python": platform.python_version(),
+        "torch": version("torch").partition("+")[0],
+        "numpy": version("numpy"),
+    }
     if seconds is not None:
-        record |= {"processor": processor(device), "cores": len(os.sched_getaffinity(0))
-                   if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-                   "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                   "seconds": round(seconds, 1)}
+        record |= {
+            "processor": processor(device),
+            "cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "seconds": round(seconds, 1),
+        }
     return record
 
 
@@ -287,8 +308,9 @@ def write(nb: NotebookNode, out: Path) -> None:
         nbformat.write(nb, part)
         os.replace(part, out)
     except OSError as error:
-        raise BookError(f"cannot write {shown(out)}: {error.strerror or error}. Nothing was "
-                        "replaced.") from error
+        raise BookError(
+            f"cannot write {shown(out)}: {error.strerror or error}. Nothing was replaced."
+        ) from error
     finally:
         if part.exists():
             part.unlink()
@@ -319,8 +341,13 @@ def _kernel_manager() -> type:
     return Manager
 
 
-def execute(source: Path, out: Path, profile: str, given: Mapping[str, Any] | None = None,
-            data_dir: str | None = None) -> Path:
+def execute(
+    source: Path,
+    out: Path,
+    profile: str,
+    given: Mapping[str, Any] | None = None,
+    data_dir: str | None = None,
+) -> Path:
     """Run one chapter into `out`; the previous copy stays unless the chapter ends well.
 
     `given` holds parameters beside the profile. The kernel works in the project's root.
@@ -338,10 +365,17 @@ def execute(source: Path, out: Path, profile: str, given: Mapping[str, Any] | No
     try:
         with environment(kernel_environment(profile, data_dir)):
             papermill.execute_notebook(
-                str(scratch), str(scratch), parameters=values, kernel_name="python3",
-                cwd=str(project_root()), progress_bar=False, log_output=False,
+                str(scratch),
+                str(scratch),
+                parameters=values,
+                kernel_name="python3",
+                cwd=str(project_root()),
+                progress_bar=False,
+                log_output=False,
                 execution_timeout=SMOKE_CELL_TIMEOUT if profile == "smoke" else None,
-                kernel_manager_class=_kernel_manager(), coalesce_streams=True)
+                kernel_manager_class=_kernel_manager(),
+                coalesce_streams=True,
+            )
         nb = tidy(nbformat.read(scratch, 4))
         seconds = None if profile == "smoke" else time.monotonic() - started
         nb.metadata["book"] = provenance(source, profile, device, seconds)
@@ -349,8 +383,10 @@ def execute(source: Path, out: Path, profile: str, given: Mapping[str, Any] | No
     except papermill.PapermillExecutionError as error:
         raise BookError(_failure(source, error, _keep(scratch, source))) from error
     except CellTimeoutError as error:
-        raise BookError(f"{source.stem}: a cell took longer than {SMOKE_CELL_TIMEOUT} s, which is "
-                        "too long for the smoke profile. The previous copy is kept.") from error
+        raise BookError(
+            f"{source.stem}: a cell took longer than {SMOKE_CELL_TIMEOUT} s, which is "
+            "too long for the smoke profile. The previous copy is kept."
+        ) from error
     except DeadKernelError as error:
         raise KeyboardInterrupt from error
     finally:
@@ -373,12 +409,20 @@ def _keep(scratch: Path, source: Path) -> Path:
 
 
 def _failure(source: Path, error: Any, kept: Path) -> str:
-    first = next((line.strip() for line in error.source.splitlines()
-                  if line.strip() and not line.lstrip().startswith("#")), "")
+    first = next(
+        (
+            line.strip()
+            for line in error.source.splitlines()
+            if line.strip() and not line.lstrip().startswith("#")
+        ),
+        "",
+    )
     text = " ".join(str(error.evalue).split())
-    return (f"{source.stem} stopped at code cell {error.exec_count} ({first[:60]!r}) with "
-            f"{error.ename}: {text[:600]} The previous copy is kept; the run up to that cell is "
-            f"{shown(kept)}.")
+    return (
+        f"{source.stem} stopped at code cell {error.exec_count} ({first[:60]!r}) with "
+        f"{error.ename}: {text[:600]} The previous copy is kept; the run up to that cell is "
+        f"{shown(kept)}."
+    )
 
 
 def edition(profile: str) -> Path | None:
@@ -387,8 +431,13 @@ def edition(profile: str) -> Path | None:
     return {"smoke": root / "notebooks", PUBLISHED: root / "book" / "chapters"}.get(profile)
 
 
-def run(names: Iterable[str], profile: str, given: Mapping[str, Any], out: Path | None = None,
-        data_dir: str | None = None) -> list[str]:
+def run(
+    names: Iterable[str],
+    profile: str,
+    given: Mapping[str, Any],
+    out: Path | None = None,
+    data_dir: str | None = None,
+) -> list[str]:
     """Run chapters one after the other; returns what went wrong, one paragraph a chapter.
 
     Without `out` the committed copies are made, which take no parameters but the profile (and,
@@ -402,8 +451,10 @@ def run(names: Iterable[str], profile: str, given: Mapping[str, Any], out: Path 
     extra = {n: v for n, v in given.items() if n not in free}
     if folder is None or (out is None and extra):
         what = ", ".join(f"{n}={v}" for n, v in extra.items()) or f"profile={profile}"
-        raise BookError(f"the committed copies are made at smoke and at {PUBLISHED} with default "
-                        f"parameters; for {what} say where to put the result with --out.")
+        raise BookError(
+            f"the committed copies are made at smoke and at {PUBLISHED} with default "
+            f"parameters; for {what} say where to put the result with --out."
+        )
     chosen = sources(names)
     for source in chosen:  # all of them before the first one computes for an hour
         checked(source, given)
@@ -424,8 +475,11 @@ def run(names: Iterable[str], profile: str, given: Mapping[str, Any], out: Path 
 
 
 def _cells(nb: NotebookNode) -> list[tuple[str, str, str]]:
-    return [(c.cell_type, c.source.strip(), repr(sorted(_lasting(c).items())))
-            for c in nb.cells if INJECTED not in tags(c)]
+    return [
+        (c.cell_type, c.source.strip(), repr(sorted(_lasting(c).items())))
+        for c in nb.cells
+        if INJECTED not in tags(c)
+    ]
 
 
 def _lasting(cell: NotebookNode) -> dict[str, Any]:
@@ -466,8 +520,11 @@ def stale() -> tuple[list[str], list[str]]:
                 notes.append(f"{shown(copy)} {why}")
             elif nbformat.read(copy, 4).metadata["book"].get("profile") != profile:
                 problems.append(f"{shown(copy)} was not made at profile {profile}: run it")
-        problems += [f"{shown(copy)} has no source of that name" for copy in
-                     sorted(folder.glob("*.ipynb")) if copy.stem not in names]
+        problems += [
+            f"{shown(copy)} has no source of that name"
+            for copy in sorted(folder.glob("*.ipynb"))
+            if copy.stem not in names
+        ]
     return problems, notes
 
 
@@ -530,15 +587,35 @@ def build(source: Path, out: Path) -> int:
     # jupyter_book 1 has no __main__, so no `python -m`; this takes the one of this interpreter
     start = "from jupyter_book.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", start, "build", str(source), "--toc", str(root / "_toc.yml"),
-         "--config", str(root / "_config.yml"), "--path-output", str(work),
-         "-q", "-W", "-n", "--keep-going"], stdout=subprocess.PIPE, text=True, check=False)
+        [
+            sys.executable,
+            "-c",
+            start,
+            "build",
+            str(source),
+            "--toc",
+            str(root / "_toc.yml"),
+            "--config",
+            str(root / "_config.yml"),
+            "--path-output",
+            str(work),
+            "-q",
+            "-W",
+            "-n",
+            "--keep-going",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     made = work / "_build" / "html"
     if done.returncode:
         print(done.stdout, file=sys.stderr)  # on success it would name the folder made beside `out`
     if done.returncode == 0 and not (made / "index.html").is_file():
-        print("jupyter-book said nothing and made no index.html: is its version 1.0.4.post1?",
-              file=sys.stderr)
+        print(
+            "jupyter-book said nothing and made no index.html: is its version 1.0.4.post1?",
+            file=sys.stderr,
+        )
         return 1
     if done.returncode == 0:
         shutil.rmtree(out, ignore_errors=True)
@@ -551,8 +628,11 @@ def build(source: Path, out: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers.book", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.book",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     sub = parser.add_subparsers(dest="what", required=True)
     p = sub.add_parser("run", help="execute chapters")
     p.add_argument("chapters", nargs="*", help="names, or their beginnings; all when none is given")
@@ -560,8 +640,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     p.add_argument("--seed", default=None, help="whole number")
     p.add_argument("--data-dir", default="", help="folder with datasets")
-    p.add_argument("-p", dest="more", nargs=2, action="append", default=[],
-                   metavar=("NAME", "VALUE"), help="any other parameter of the chapter")
+    p.add_argument(
+        "-p",
+        dest="more",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="any other parameter of the chapter",
+    )
     p.add_argument("--out", type=Path, help="folder for the result")
     p = sub.add_parser("refresh", help="take over edited prose")
     p.add_argument("chapters", nargs="*")
@@ -587,8 +674,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _folder(name: str) -> str | None:
     if name and not Path(name).expanduser().is_dir():
-        raise BookError(f"the data folder {name!r} is not there: give the folder that holds the "
-                        "datasets.")
+        raise BookError(
+            f"the data folder {name!r} is not there: give the folder that holds the datasets."
+        )
     return name or None
 
 
@@ -639,16 +727,25 @@ def _clean(args: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = _parser().parse_args(arguments)
-    commands = {"run": _run, "refresh": _refresh, "stale": _stale, "stage": _stage,
-                "build": _build, "clean": _clean}
+    commands = {
+        "run": _run,
+        "refresh": _refresh,
+        "stale": _stale,
+        "stage": _stage,
+        "build": _build,
+        "clean": _clean,
+    }
     try:
         return commands[args.what](args)
     except BookError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted, or the kernel died (out of memory?). Finished copies and stored "
-              "results are kept, everything else is as it was before.", file=sys.stderr)
+        print(
+            "Interrupted, or the kernel died (out of memory?). Finished copies and stored "
+            "results are kept, everything else is as it was before.",
+            file=sys.stderr,
+        )
         return 130
 
 

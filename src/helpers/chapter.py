@@ -92,8 +92,10 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if count else "cpu"
     if int(device.partition(":")[2] or 0) >= count:
-        raise ValueError(f"device {device!r} asked for, but torch sees {count} CUDA device(s) "
-                         'here: use "auto" or "cpu", or install the driver of the GPU.')
+        raise ValueError(
+            f"device {device!r} asked for, but torch sees {count} CUDA device(s) "
+            'here: use "auto" or "cpu", or install the driver of the GPU.'
+        )
     return device
 
 
@@ -107,12 +109,15 @@ def setup(profile: str = "smoke", device: str = "auto", seed: int = 0, data_dir:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed {seed!r} is not usable: expected a whole number, 0 or more.")
     if not isinstance(data_dir, str | os.PathLike):
-        raise ValueError(f"data_dir {data_dir!r} is not usable: expected the path of a folder, "
-                         'or "" for none.')
+        raise ValueError(
+            f'data_dir {data_dir!r} is not usable: expected the path of a folder, or "" for none.'
+        )
     folder = os.path.expanduser(os.fspath(data_dir)) or None
     if folder and not os.path.isdir(folder):
-        raise ValueError(f"data_dir {folder!r} is not a folder on this machine: give the folder "
-                         'that holds the datasets, or "" to look in the usual places.')
+        raise ValueError(
+            f"data_dir {folder!r} is not a folder on this machine: give the folder "
+            'that holds the datasets, or "" to look in the usual places.'
+        )
     run = Run(profile=profile, device=resolve_device(device), seed=seed, data_dir=folder)
     from helpers import figures
 
@@ -140,28 +145,35 @@ class ProfileTable:
     def _repr_html_(self) -> str:
         def line(tag: str, first: str, cells: list[tuple[str, str]]) -> str:
             body = "".join(
-                f'<{tag} class="this-run">{html.escape(text)}</{tag}>' if column == self.current
-                else f"<{tag}>{html.escape(text)}</{tag}>" for column, text in cells)
+                f'<{tag} class="this-run">{html.escape(text)}</{tag}>'
+                if column == self.current
+                else f"<{tag}>{html.escape(text)}</{tag}>"
+                for column, text in cells
+            )
             return f'<tr><th scope="row">{html.escape(first)}</th>{body}</tr>'
 
         head = line("th", "", [(c, self._title(c)) for c in self.columns])
-        body = "".join(line("td", name, [(c, _shown(row.get(c))) for c in self.columns])
-                       for name, row in self.rows.items())
-        return (f'<table class="profile-table"><thead>{head}</thead>'
-                f"<tbody>{body}</tbody></table>")
+        body = "".join(
+            line("td", name, [(c, _shown(row.get(c))) for c in self.columns])
+            for name, row in self.rows.items()
+        )
+        return f'<table class="profile-table"><thead>{head}</thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
         table = [["", *map(self._title, self.columns)]]
-        table += [[name, *(_shown(row.get(c)) for c in self.columns)]
-                  for name, row in self.rows.items()]
+        table += [
+            [name, *(_shown(row.get(c)) for c in self.columns)] for name, row in self.rows.items()
+        ]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-                 for row in table]
+        lines = [
+            [cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in table
+        ]
         return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def profile_table(rows: Mapping[str, Mapping[str, Any]],
-                  current: str | None = None) -> ProfileTable:
+def profile_table(
+    rows: Mapping[str, Mapping[str, Any]], current: str | None = None
+) -> ProfileTable:
     """Table of the sizes that each profile uses.
 
     `rows` maps a quantity to {"smoke": ..., "laptop": ..., "paper": ...}; "paper" is the profile
@@ -178,8 +190,10 @@ def profile_table(rows: Mapping[str, Mapping[str, Any]],
     allowed = {*PROFILES, ORIGINAL}
     for name, row in rows.items():
         if unknown := set(row) - allowed:
-            raise ValueError(f"row {name!r} names {sorted(unknown)}: expected only "
-                             f"{', '.join((*PROFILES, ORIGINAL))}.")
+            raise ValueError(
+                f"row {name!r} names {sorted(unknown)}: expected only "
+                f"{', '.join((*PROFILES, ORIGINAL))}."
+            )
     return ProfileTable(rows, current)
 
 
@@ -210,8 +224,11 @@ def put(name: str, value: Any) -> None:
 
     value = _plain(value)
     text = repr(value) if isinstance(value, int | float) else str(value)
-    display({f"{_GLUE}text/plain": text}, raw=True,
-            metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}})
+    display(
+        {f"{_GLUE}text/plain": text},
+        raw=True,
+        metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}},
+    )
 
 
 def check(name: str, value: Any, *, expect: float, within: float) -> bool:

@@ -72,8 +72,9 @@ class Claim:
 _REQUIRED = ("id", "part", "paper", "statement", "where", "test")
 
 
-def load(path: Path | str | None = None, *, chapters: Iterable[str] | None = None
-         ) -> dict[str, Claim]:
+def load(
+    path: Path | str | None = None, *, chapters: Iterable[str] | None = None
+) -> dict[str, Claim]:
     """Claims by id, in the order of the file (default: the book's ``claims.yml``).
 
     Raises ValueError, naming file and claim: for YAML that does not parse, a key that is missing,
@@ -167,9 +168,17 @@ class Verdict:
         return "\n".join([*lines, *([self.note] if self.note else [])])
 
 
-def verdict(claim_id: str, checks: Mapping[str, bool], *, effect: str,
-            interval: tuple[float, float] | None, seeds: int, data: str, run: Run,
-            note: str = "") -> Verdict:
+def verdict(
+    claim_id: str,
+    checks: Mapping[str, bool],
+    *,
+    effect: str,
+    interval: tuple[float, float] | None,
+    seeds: int,
+    data: str,
+    run: Run,
+    note: str = "",
+) -> Verdict:
     """The verdict by rule: all `checks` hold: reproduced; some: partly; none: not reproduced.
 
     checks    name of each check -> whether it holds (numpy and torch booleans are fine)
@@ -183,23 +192,36 @@ def verdict(claim_id: str, checks: Mapping[str, bool], *, effect: str,
     """
     claim = _known(claim_id)
     if not checks:
-        raise ValueError(f"claim {claim_id}: a verdict needs at least one check; use not_tested() "
-                         "for a claim that was not tested")
+        raise ValueError(
+            f"claim {claim_id}: a verdict needs at least one check; use not_tested() "
+            "for a claim that was not tested"
+        )
     checks = {str(name): _boolean(claim_id, name, value) for name, value in checks.items()}
     held = sum(checks.values())
     word = VERDICTS[0] if held == len(checks) else VERDICTS[1] if held else VERDICTS[2]
     if int(seeds) != seeds or seeds < 1:
         raise ValueError(f"claim {claim_id}: seeds is {seeds!r}, not a whole number from 1 on")
-    return Verdict(claim, word, checks, effect, _interval(claim_id, interval), int(seeds), data,
-                   run.profile, run.device, note)
+    return Verdict(
+        claim,
+        word,
+        checks,
+        effect,
+        _interval(claim_id, interval),
+        int(seeds),
+        data,
+        run.profile,
+        run.device,
+        note,
+    )
 
 
 def not_tested(claim_id: str, reason: str, *, run: Run) -> Verdict:
     """The verdict "not tested at this scale", with its reason."""
     if not reason.strip():
         raise ValueError(f"claim {claim_id}: say why it is not tested")
-    return Verdict(_known(claim_id), VERDICTS[3], {}, "", None, 0, "", run.profile, run.device,
-                   reason)
+    return Verdict(
+        _known(claim_id), VERDICTS[3], {}, "", None, 0, "", run.profile, run.device, reason
+    )
 
 
 def _known(claim_id: str) -> Claim:
@@ -238,8 +260,10 @@ def maths_html(text: str) -> str:
     """
     pieces = _MATHS.split(text)
     pieces[0::2] = [html.escape(piece.replace(r"\$", "$")) for piece in pieces[0::2]]
-    pieces[1::2] = [rf'<span class="math notranslate nohighlight">\({html.escape(maths)}\)</span>'
-                    for maths in pieces[1::2]]
+    pieces[1::2] = [
+        rf'<span class="math notranslate nohighlight">\({html.escape(maths)}\)</span>'
+        for maths in pieces[1::2]
+    ]
     return "".join(pieces)
 
 
@@ -279,14 +303,17 @@ def _mark(holds: bool) -> str:
 
 
 def _checks_html(checks: Mapping[str, bool]) -> str:
-    items = [f'<li class="{"holds" if holds else "fails"}">{_mark(holds)} {maths_html(name)}</li>'
-             for name, holds in checks.items()]
+    items = [
+        f'<li class="{"holds" if holds else "fails"}">{_mark(holds)} {maths_html(name)}</li>'
+        for name, holds in checks.items()
+    ]
     return f'<ul class="claim-checks">{"".join(items)}</ul>' if items else ""
 
 
 def _facts_html(verdict: Verdict) -> str:
-    items = [f"<div><dt>{name}</dt> <dd>{maths_html(text)}</dd></div>"
-             for name, text in _facts(verdict)]
+    items = [
+        f"<div><dt>{name}</dt> <dd>{maths_html(text)}</dd></div>" for name, text in _facts(verdict)
+    ]
     return f'<dl class="claim-facts">{"".join(items)}</dl>'
 
 
@@ -298,8 +325,11 @@ def _facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.checks:
         low_high = verdict.interval
         interval = "none" if low_high is None else f"[{low_high[0]:.3g}, {low_high[1]:.3g}]"
-        facts += [("95 % interval", interval), ("Seeds", str(verdict.seeds)),
-                  ("Data", verdict.data)]
+        facts += [
+            ("95 % interval", interval),
+            ("Seeds", str(verdict.seeds)),
+            ("Data", verdict.data),
+        ]
     return [*facts, ("Profile", verdict.profile)]
 
 
@@ -321,8 +351,10 @@ def collect(chapters: Path | str) -> dict[str, dict[str, Any]]:
             record = {**record, "chapter": path.stem}
             first = records.setdefault(record["id"], record)
             if first is not record:
-                raise ValueError(f"claim {record['id']} has two verdicts: in {first['chapter']} "
-                                 f"and in {record['chapter']}")
+                raise ValueError(
+                    f"claim {record['id']} has two verdicts: in {first['chapter']} "
+                    f"and in {record['chapter']}"
+                )
     return records
 
 
@@ -335,8 +367,9 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 
 
-def ledger(claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]
-           ) -> list[dict[str, Any]]:
+def ledger(
+    claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """One row a claim, in their order, as JSON values: the claim's fields and its record's.
 
     Without a record, ``verdict`` is `TO_COME` or, when the chapter exists, `NO_VERDICT`."""
@@ -350,15 +383,22 @@ def ledger(claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]
 
 def problems(claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What does not fit together, one sentence each; empty when all does."""
-    found = [f"claim {claim.id}: chapter {claim.chapter} gives no verdict"
-             for claim in claims.values() if claim.chapter and claim.id not in records]
+    found = [
+        f"claim {claim.id}: chapter {claim.chapter} gives no verdict"
+        for claim in claims.values()
+        if claim.chapter and claim.id not in records
+    ]
     for claim_id, record in records.items():
         if claim_id not in claims:
-            found.append(f"chapter {record['chapter']} gives a verdict on {claim_id}, which is not "
-                         "in claims.yml")
+            found.append(
+                f"chapter {record['chapter']} gives a verdict on {claim_id}, which is not "
+                "in claims.yml"
+            )
         elif record["chapter"] != claims[claim_id].chapter:
-            found.append(f"claim {claim_id}: verdict in chapter {record['chapter']}, but "
-                         f"claims.yml says {claims[claim_id].chapter}")
+            found.append(
+                f"claim {claim_id}: verdict in chapter {record['chapter']}, but "
+                f"claims.yml says {claims[claim_id].chapter}"
+            )
         if record["profile"] == "smoke":
             found.append(f"claim {claim_id}: its verdict comes from a smoke run")
     return found

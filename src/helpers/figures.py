@@ -66,7 +66,7 @@ def by(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 
 def band(ax: Axes, frame: pd.DataFrame, x: str, y: str, **line: object) -> None:
-    """A line through the means over trials, with a band of one standard deviation, as in paper B."""
+    """A line through the means over trials, in a band of one standard deviation, as in paper B."""
     table = by(frame, x, y)
     (drawn,) = ax.plot(table.index, table["mean"], **line)
     ax.fill_between(

@@ -6,14 +6,7 @@ An *experiment* is a pure function ``trial(**cell) -> {column: number}`` and a g
 nothing is lost and nothing is done twice. `audit` recomputes randomly drawn stored cells and
 compares, so that a stored number is a cache that anyone can check.
 
-One file is one table: a header, then one line a trial with its parameters, its results and its
-provenance (`PROVENANCE`). How it stays whole:
-
-* a row is one ``write`` to a file opened with ``O_APPEND``, under an exclusive ``flock``, followed
-  by ``fsync``; the lock dies with its process, so there is never a stale one;
-* no field contains a line break, so that a last line without ``\\n`` is a torn one: reading
-  ignores it, writing first truncates it, and its cell is computed again;
-* a row whose cell another process has stored meanwhile is not written twice.
+How a results file stays whole is told in `helpers.store`.
 
 Run ``python -m helpers.sweep --help`` for the command line.
 
@@ -26,13 +19,9 @@ Run ``python -m helpers.sweep --help`` for the command line.
 from __future__ import annotations
 
 import argparse
-import csv
-import fcntl
 import importlib
 import importlib.metadata
 import inspect
-import io
-import json
 import math
 import os
 import pkgutil
@@ -40,7 +29,6 @@ import platform
 import random
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -55,17 +43,17 @@ from typing import Any
 import pandas as pd
 
 from helpers.chapter import PROFILES, Run, project_root, resolve_device
-
-PROVENANCE = ("data_source", "device", "seconds", "versions", "date", "revision")
-_TEXT = ("data_source", "device", "versions", "date", "revision")
-
-Scalar = str | int | float | bool
-Cell = dict[str, Scalar]
-Key = tuple[tuple[str, Any], ...]
-
-
-class StoreError(RuntimeError):
-    """A results file cannot be used: unreadable, unwritable, or not of this experiment's shape."""
+from helpers.store import (
+    PROVENANCE,
+    Cell,
+    Key,
+    MemoryStore,
+    Store,
+    StoreError,
+    as_cell,
+    as_results,
+    key_of,
+)
 
 
 class TrialError(RuntimeError):
@@ -98,8 +86,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
-            raise ValueError(f"experiment name {self.name!r}: use letters, digits, '-' and '_', "
-                             "since it names the results file")
+            raise ValueError(
+                f"experiment name {self.name!r}: use letters, digits, '-' and '_', "
+                "since it names the results file"
+            )
         kinds = {p.kind for p in inspect.signature(self.trial).parameters.values()}
         if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
             raise ValueError(f"experiment {self.name}: trial must name each of its parameters")
@@ -130,8 +120,10 @@ def register(experiment: Experiment) -> Experiment:
     Raises ValueError when another trial already has the name (reloading a module is fine)."""
     known = _REGISTRY.get(experiment.name)
     if known is not None and _origin(known.trial) != _origin(experiment.trial):
-        raise ValueError(f"two experiments are called {experiment.name!r}: {_origin(known.trial)} "
-                         f"and {_origin(experiment.trial)}")
+        raise ValueError(
+            f"two experiments are called {experiment.name!r}: {_origin(known.trial)} "
+            f"and {_origin(experiment.trial)}"
+        )
     _REGISTRY[experiment.name] = experiment
     return experiment
 
@@ -162,274 +154,6 @@ def get(name: str) -> Experiment:
     if name not in _REGISTRY:
         raise ValueError(f"unknown experiment {name!r}: known are {', '.join(sorted(_REGISTRY))}")
     return _REGISTRY[name]
-
-
-# -- values and keys -----------------------------------------------------------------------------
-
-
-def encode(value: Scalar) -> str:
-    """One field of the file, on one line, such that ``decode(encode(value))`` is `value` exactly.
-
-    Strings stay bare unless they would read as something else; those are written as JSON.
-
-    >>> [encode(v) for v in (1, 1.0, 0.1, float("inf"), True, "relu", "1")]
-    ['1', '1.0', '0.1', 'inf', 'True', 'relu', '"1"']
-    """
-    if not isinstance(value, str):
-        return repr(value)
-    bare = value.isprintable() and not value.startswith('"') and isinstance(decode(value), str)
-    return value if bare else json.dumps(value)
-
-
-def decode(text: str) -> Scalar:
-    """The value of one field; ValueError when it starts like JSON text and is not."""
-    if text in ("True", "False"):
-        return text == "True"
-    if text.startswith('"'):
-        return json.loads(text)
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _decode_number(text: str) -> int | float:
-    value = decode(text)
-    if isinstance(value, bool | str):
-        raise ValueError(f"{text!r} is not a number")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """numpy and torch scalars (also 0-dimensional arrays) as Python ones, the rest as it is."""
-    return value.item() if getattr(value, "shape", None) == () else value
-
-
-def _as_cell(cell: dict[str, Any]) -> Cell:
-    plain = {name: _plain(value) for name, value in cell.items()}
-    for name, value in plain.items():
-        if not isinstance(value, str | int | float) or value != value:
-            raise ValueError(f"cell {cell}: parameter {name!r} is {value!r}; parameters are "
-                             "strings, bools, integers and floats (infinity allowed, nan not)")
-        if name in PROVENANCE:
-            raise ValueError(f"cell {cell}: {name!r} is a provenance column, not a parameter")
-    return plain
-
-
-def _key(cell: Cell) -> Key:
-    """Equal for equal cells: 1 and 1.0 are one value; 1, True and "1" are three."""
-    return tuple((name, ("bool", cell[name]) if isinstance(cell[name], bool) else cell[name])
-                 for name in sorted(cell))
-
-
-def _as_results(results: Any, reserved: frozenset[str]) -> tuple[dict[str, int | float], str]:
-    """Checked numbers of one trial, and its data source. Raises TypeError or ValueError."""
-    if not isinstance(results, dict):
-        raise TypeError(f"the trial returned {type(results).__name__}, not a dict of numbers")
-    values = {name: _plain(value) for name, value in results.items()}
-    source = values.pop("data_source", "")
-    if not isinstance(source, str):
-        raise TypeError(f"data_source is {source!r}, not a string")
-    for name, value in values.items():
-        if not (isinstance(name, str) and name and name.isprintable()):
-            raise TypeError(f"result name {name!r} cannot head a column")
-        if not isinstance(value, int | float):
-            raise TypeError(f"result {name!r} is {type(value).__name__} {value!r}, not a number")
-        if name in reserved:
-            raise ValueError(f"result {name!r} has the name of a parameter or provenance column")
-    return {n: int(v) if isinstance(v, bool) else v for n, v in values.items()}, source
-
-
-# -- the file ------------------------------------------------------------------------------------
-
-
-class Store:
-    """The results file of one experiment. `rows`: key of the cell -> {column: value}.
-
-    `parameters_among` tells which of the header's columns are parameters."""
-
-    def __init__(self, path: Path, parameters_among: Callable[[Iterable[str]], frozenset[str]]):
-        self.path = path
-        self.parameters_among = parameters_among
-        self.header: list[str] = []
-        self.rows: dict[Key, dict[str, Any]] = {}
-        self._seen = b""
-
-    @property
-    def parameters(self) -> frozenset[str]:
-        """The parameters that the file has columns for."""
-        return self.parameters_among(self.header)
-
-    def read(self) -> bool:
-        """Read what is stored, touching nothing; True when a torn last line was left out."""
-        try:
-            # Shared with other readers; a writer in the middle of its row is waited for.
-            with _locked(self.path, os.O_RDONLY, fcntl.LOCK_SH) as fd:
-                return self._absorb(fd)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise StoreError(f"cannot read the results file {self.path}: {error.strerror}"
-                             ) from error
-
-    def prepare(self) -> None:
-        """Make sure that rows can be written: create the folder, drop a torn last line.
-
-        Raises StoreError when they cannot. Leaves no empty file behind."""
-        folder = self.path.parent
-        try:
-            if not folder.is_dir():
-                folder.mkdir(parents=True, exist_ok=True)
-                print(f"created the results folder {folder}")
-            if not self.path.exists():
-                tempfile.TemporaryFile(dir=folder).close()
-                return
-            with self._writing():
-                pass
-        except OSError as error:
-            raise StoreError(
-                f"cells are missing from {self.path} and it cannot be written "
-                f"({error.strerror}); nothing was computed. Make the folder writable, choose "
-                "another one (BOOK_RESULTS), or pass store=None to compute without storing."
-            ) from error
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Store one finished trial, unless its cell is stored by now.
-
-        Raises StoreError when the columns differ from the header's or the row cannot be written;
-        what is stored stays as it was."""
-        try:
-            with self._writing() as fd:
-                self._append(fd, row)
-        except OSError as error:
-            raise StoreError(f"cannot write to {self.path} ({error.strerror}). Rows stored before "
-                             f"are safe; this one is not stored: {row}") from error
-
-    def _append(self, fd: int, row: dict[str, Any]) -> None:
-        self._check_columns(row)
-        columns = self.header or list(row)
-        if self.key(row) in self.rows:
-            return
-        lines = [] if self.header else [columns]
-        lines.append([encode(row[column]) for column in columns])
-        _write(fd, _csv(lines))
-        self._absorb(fd)
-
-    def key(self, row: dict[str, Any]) -> Key:
-        """The identity of a row's cell."""
-        return _key({name: row[name] for name in self.parameters_among(row)})
-
-    @contextmanager
-    def _writing(self) -> Iterator[int]:
-        """The file, open and locked for one change, with its torn last line gone."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        with _locked(self.path, flags, fcntl.LOCK_EX) as fd:
-            if self._absorb(fd):
-                os.ftruncate(fd, len(self._seen))
-                print(f"{self.path.name}: dropped an incomplete last line (an interrupted run); "
-                      "its cell counts as not yet computed")
-            yield fd
-
-    def _absorb(self, fd: int) -> bool:
-        """Take in what the file holds beyond what was read before; True when a torn line is left.
-
-        A file that was replaced meanwhile (by git, say) is read again from its beginning."""
-        with os.fdopen(os.dup(fd), "rb") as file:
-            file.seek(0)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        if not whole.startswith(self._seen):
-            self.header, self.rows, self._seen = [], {}, b""
-        first = self._seen.count(b"\n") + 1
-        for number, line in enumerate(whole[len(self._seen):].split(b"\n")[:-1], start=first):
-            self._take(number, line)
-        self._seen = whole
-        return len(data) > len(whole)
-
-    def _take(self, number: int, line: bytes) -> None:
-        try:
-            fields = next(csv.reader([line.decode("utf-8")], strict=True), [])
-            if number == 1:
-                self._take_header(fields)
-            else:
-                self._take_row(fields)
-        except (ValueError, csv.Error) as error:
-            raise StoreError(
-                f"the results file {self.path} is damaged in line {number}: {error}. Nothing was "
-                "changed. Restore the file from git, or delete that line, whose cell will then be "
-                "computed again.") from error
-
-    def _take_header(self, fields: list[str]) -> None:
-        if len(set(fields)) != len(fields):
-            raise ValueError("a column appears twice in the header")
-        absent = [column for column in PROVENANCE if column not in fields]
-        if absent:
-            raise ValueError(f"the header lacks the columns {', '.join(absent)}")
-        self.header = fields
-
-    def _take_row(self, fields: list[str]) -> None:
-        if len(fields) != len(self.header):
-            raise ValueError(f"{len(fields)} fields where the header has {len(self.header)}")
-        texts = {*self.parameters, *_TEXT}
-        row = {column: decode(field) if column in texts else _decode_number(field)
-               for column, field in zip(self.header, fields, strict=True)}
-        if self.key(row) in self.rows:
-            raise ValueError("its cell is already stored in an earlier line")
-        self.rows[self.key(row)] = row
-
-    def _check_columns(self, row: dict[str, Any]) -> None:
-        columns, header = set(row), set(self.header)
-        if header and columns != header:
-            raise StoreError(
-                f"the results in {self.path} have other columns than this trial returned: only in "
-                f"the file: {sorted(header - columns) or 'none'}; only in the new row: "
-                f"{sorted(columns - header) or 'none'}. If the experiment has changed, give it a "
-                "new name, or move the old file away to compute all cells anew.")
-
-
-class _Memory(Store):
-    """A store without a file, for ``store=None``."""
-
-    def read(self) -> bool:
-        return False
-
-    def prepare(self) -> None:
-        pass
-
-    def append(self, row: dict[str, Any]) -> None:
-        self._check_columns(row)
-        self.header = self.header or list(row)
-        self.rows[self.key(row)] = row
-
-
-@contextmanager
-def _locked(path: Path, flags: int, lock: int) -> Iterator[int]:
-    fd = os.open(path, flags, 0o666)
-    try:
-        fcntl.flock(fd, lock)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _write(fd: int, data: bytes) -> None:
-    """Append all of `data`, or nothing and OSError (a full disk takes what fits, then fails)."""
-    size = os.fstat(fd).st_size
-    try:
-        while data:
-            data = data[os.write(fd, data):]
-        os.fsync(fd)
-    except OSError:
-        os.ftruncate(fd, size)
-        raise
-
-
-def _csv(lines: list[list[str]]) -> bytes:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
-    return buffer.getvalue().encode("utf-8")
 
 
 # -- provenance ----------------------------------------------------------------------------------
@@ -475,9 +199,15 @@ def _versions() -> str:
 
 def _revision() -> str:
     """Short commit of the code, ``+`` when the package differs from it; "unknown" outside git."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments],
-                              capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
     try:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "-s", ".") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -502,17 +232,26 @@ def _attempt(trial: Callable, arguments: dict[str, Any]) -> _Outcome:
     """Run one trial here and measure it; an exception becomes part of the outcome."""
     start = time.perf_counter()
     try:
-        results, source = _as_results(trial(**arguments), _taken_by(trial) | set(PROVENANCE))
+        results, source = as_results(trial(**arguments), _taken_by(trial) | set(PROVENANCE))
     except Exception as error:
         if _is_absent_dataset(error):
             return _Outcome(absent=str(error))
-        return _Outcome(failure=f"{type(error).__name__}: {error}",
-                        traceback=traceback.format_exc(), error=error)
+        return _Outcome(
+            failure=f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exc(),
+            error=error,
+        )
     seconds = round(time.perf_counter() - start, 3)
-    return _Outcome(row=results | {
-        "data_source": source, "device": describe_device(str(arguments.get("device") or "cpu")),
-        "seconds": seconds, "versions": _versions(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
+    return _Outcome(
+        row=results
+        | {
+            "data_source": source,
+            "device": describe_device(str(arguments.get("device") or "cpu")),
+            "seconds": seconds,
+            "versions": _versions(),
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
 
 
 def _is_absent_dataset(error: Exception) -> bool:
@@ -539,8 +278,9 @@ def _arguments(experiment: Experiment, cell: Cell, context: dict[str, Any]) -> d
     return cell | taken
 
 
-def _outcomes(experiment: Experiment, todo: dict[Key, dict], n_jobs: int, backend: str,
-              stop: list) -> Iterator[tuple[Key, _Outcome]]:
+def _outcomes(
+    experiment: Experiment, todo: dict[Key, dict], n_jobs: int, backend: str, stop: list
+) -> Iterator[tuple[Key, _Outcome]]:
     """(key, outcome) of each trial as it ends; no new one is started once `stop` is not empty."""
     pending = ((key, arguments) for key, arguments in todo.items() if not stop)
     if n_jobs == 1 and backend == "loky":
@@ -551,15 +291,20 @@ def _outcomes(experiment: Experiment, todo: dict[Key, dict], n_jobs: int, backen
 
     with _backend(backend):
         # As many trials in flight as there are workers: after a failure only these are waited for.
-        parallel = joblib.Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", batch_size=1,
-                                   return_as="generator_unordered")
+        parallel = joblib.Parallel(
+            n_jobs=n_jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
+        )
         try:
-            yield from parallel(joblib.delayed(_attempt_remotely)(key, experiment.trial, arguments)
-                                for key, arguments in pending)
+            yield from parallel(
+                joblib.delayed(_attempt_remotely)(key, experiment.trial, arguments)
+                for key, arguments in pending
+            )
         except BrokenProcessPool as error:
-            raise TrialError(f"experiment {experiment.name}: a worker process died, most often "
-                             "for want of memory (try a smaller n_jobs). Rows finished before are "
-                             "safe; the next run goes on from them.") from error
+            raise TrialError(
+                f"experiment {experiment.name}: a worker process died, most often "
+                "for want of memory (try a smaller n_jobs). Rows finished before are "
+                "safe; the next run goes on from them."
+            ) from error
 
 
 @contextmanager
@@ -584,17 +329,26 @@ def _dask_client() -> Any:
     try:
         from distributed import Client, get_client
     except ImportError as error:
-        raise ImportError("backend='dask' needs the package distributed, which is not installed: "
-                          "pip install distributed, or use backend='loky'.") from error
+        raise ImportError(
+            "backend='dask' needs the package distributed, which is not installed: "
+            "pip install distributed, or use backend='loky'."
+        ) from error
     try:
         return nullcontext(get_client())
     except ValueError:
         return Client()
 
 
-def sweep(experiment: Experiment | str, cells: Iterable[dict], *, store: Path | str | None,
-          context: dict[str, Any] | None = None, n_jobs: int = 1, backend: str = "loky",
-          progress: bool | None = None) -> pd.DataFrame:
+def sweep(
+    experiment: Experiment | str,
+    cells: Iterable[dict],
+    *,
+    store: Path | str | None,
+    context: dict[str, Any] | None = None,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """Results of `cells`, in their order: stored ones are read, the others run and stored.
 
     cells     parameters of the trials: strings, bools, integers, floats (infinity allowed)
@@ -612,11 +366,11 @@ def sweep(experiment: Experiment | str, cells: Iterable[dict], *, store: Path | 
     before anything is computed) and TrialError (a trial failed: finished rows are stored).
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
-    asked = [_as_cell(cell) for cell in cells]
+    asked = [as_cell(cell) for cell in cells]
     if len({frozenset(cell) for cell in asked}) > 1:
         raise ValueError(f"experiment {experiment.name}: cells have different parameters")
-    calls = {_key(cell): _arguments(experiment, cell, context or {}) for cell in asked}
-    by_key = {_key(cell): cell for cell in asked}
+    calls = {key_of(cell): _arguments(experiment, cell, context or {}) for cell in asked}
+    by_key = {key_of(cell): cell for cell in asked}
     file = _open(experiment, store, asked)
     todo = {key: call for key, call in calls.items() if key not in file.rows}
     missing: list[tuple[Cell, str]] = []
@@ -630,7 +384,7 @@ def sweep(experiment: Experiment | str, cells: Iterable[dict], *, store: Path | 
 
 
 def results(name: str, run: Run) -> pd.DataFrame:
-    """The whole grid of an experiment at a chapter's profile: `sweep` with the chapter's settings."""
+    """The whole grid of an experiment at a chapter's profile, with the chapter's settings."""
     experiment = get(name)
     return sweep(experiment, experiment.cells(run.profile), store=run.store, context=run.context)
 
@@ -638,20 +392,29 @@ def results(name: str, run: Run) -> pd.DataFrame:
 def _open(experiment: Experiment, store: Path | str | None, asked: list[Cell]) -> Store:
     """What is stored so far. StoreError when the stored cells have other parameters."""
     if store is None:
-        return _Memory(Path("(memory)"), experiment.parameters_among)
+        return MemoryStore(Path("(memory)"), experiment.parameters_among)
     file = Store(Path(store) / f"{experiment.name}.csv", experiment.parameters_among)
-    if file.read() and all(_key(cell) in file.rows for cell in asked):
+    if file.read() and all(key_of(cell) in file.rows for cell in asked):
         print(f"{file.path.name}: ignored an incomplete last line (an interrupted run)")
     if file.header and asked and file.parameters != set(asked[0]):
         raise StoreError(
             f"the results file {file.path} has the parameters {sorted(file.parameters)}, but the "
             f"cells asked for have {sorted(asked[0])}. If the experiment has changed, give it a "
-            "new name, or move the old file away to compute all cells anew.")
+            "new name, or move the old file away to compute all cells anew."
+        )
     return file
 
 
-def _run(experiment: Experiment, todo: dict, by_key: dict, file: Store, missing: list,
-         n_jobs: int, backend: str, bar: Any) -> None:
+def _run(
+    experiment: Experiment,
+    todo: dict,
+    by_key: dict,
+    file: Store,
+    missing: list,
+    n_jobs: int,
+    backend: str,
+    bar: Any,
+) -> None:
     revision, failed = _revision(), []
     with bar:
         for key, outcome in _outcomes(experiment, todo, n_jobs, backend, stop=failed):
@@ -672,8 +435,10 @@ def _run(experiment: Experiment, todo: dict, by_key: dict, file: Store, missing:
 
 
 def _trial_error(experiment: Experiment, cell: Cell, outcome: _Outcome) -> TrialError:
-    error = TrialError(f"experiment {experiment.name}, cell {cell}: {outcome.failure.rstrip('.')}. "
-                       "Rows finished before are safe; the next run goes on from them.")
+    error = TrialError(
+        f"experiment {experiment.name}, cell {cell}: {outcome.failure.rstrip('.')}. "
+        "Rows finished before are safe; the next run goes on from them."
+    )
     if outcome.error is None:
         error.add_note("In the worker:\n" + outcome.traceback)
     return error
@@ -687,7 +452,7 @@ def _bar(name: str, total: int, left: int, progress: bool | None) -> Any:
 
 
 def _frame(asked: list[Cell], file: Store) -> pd.DataFrame:
-    rows = [file.rows[_key(cell)] | cell for cell in asked if _key(cell) in file.rows]
+    rows = [file.rows[key_of(cell)] | cell for cell in asked if key_of(cell) in file.rows]
     header = file.header or [*(asked[0] if asked else ()), *PROVENANCE]
     return pd.DataFrame(rows, columns=header)
 
@@ -706,9 +471,15 @@ class Audited:
     deviations: dict[str, tuple[float, float]] = field(default_factory=dict)  # stored, new
 
 
-def audit(names: Iterable[str] | None = None, *, store: Path | str, sample: int = 3,
-          seed: int | None = None, cheap_only: bool = False,
-          context: dict[str, Any] | None = None) -> list[Audited]:
+def audit(
+    names: Iterable[str] | None = None,
+    *,
+    store: Path | str,
+    sample: int = 3,
+    seed: int | None = None,
+    cheap_only: bool = False,
+    context: dict[str, Any] | None = None,
+) -> list[Audited]:
     """Recompute `sample` random stored cells of each experiment and compare with what is stored.
 
     A column agrees when ``|new - stored| <= tolerance * max(1, |stored|)``; nan agrees with nan,
@@ -726,8 +497,14 @@ def audit(names: Iterable[str] | None = None, *, store: Path | str, sample: int 
     return results
 
 
-def _audit_one(experiment: Experiment, store: Path, sample: int, draw: random.Random,
-               cheap_only: bool, context: dict[str, Any]) -> list[Audited]:
+def _audit_one(
+    experiment: Experiment,
+    store: Path,
+    sample: int,
+    draw: random.Random,
+    cheap_only: bool,
+    context: dict[str, Any],
+) -> list[Audited]:
     def unchecked(reason: str) -> list[Audited]:
         return [Audited(experiment.name, None, "not checked", reason)]
 
@@ -752,8 +529,9 @@ def _stored(experiment: Experiment, store: Path) -> list[dict[str, Any]]:
     return list(file.rows.values())
 
 
-def _audit_cell(experiment: Experiment, cell: Cell, row: dict[str, Any],
-                context: dict[str, Any]) -> Audited:
+def _audit_cell(
+    experiment: Experiment, cell: Cell, row: dict[str, Any], context: dict[str, Any]
+) -> Audited:
     try:
         arguments = _arguments(experiment, cell, context)
     except ValueError as error:
@@ -765,18 +543,30 @@ def _audit_cell(experiment: Experiment, cell: Cell, row: dict[str, Any],
         return Audited(experiment.name, cell, "differs", f"the trial failed: {outcome.failure}")
     old, new = _numbers(row, cell), _numbers(outcome.row, cell)
     if old.keys() != new.keys():
-        return Audited(experiment.name, cell, "differs", "other columns: stored "
-                       f"{sorted(old)}, now {sorted(new)}")
+        return Audited(
+            experiment.name,
+            cell,
+            "differs",
+            f"other columns: stored {sorted(old)}, now {sorted(new)}",
+        )
     wrong = {c: (old[c], new[c]) for c in old if not _agree(old[c], new[c], experiment.allowed(c))}
     if not wrong:
-        return Audited(experiment.name, cell, "agrees", f"{len(old)} numbers, "
-                       f"{outcome.row['seconds']:g} s")
-    text = ", ".join(f"{c}: stored {a!r}, now {b!r} (tolerance {experiment.allowed(c):g})"
-                     for c, (a, b) in wrong.items())
+        return Audited(
+            experiment.name, cell, "agrees", f"{len(old)} numbers, {outcome.row['seconds']:g} s"
+        )
+    text = ", ".join(
+        f"{c}: stored {a!r}, now {b!r} (tolerance {experiment.allowed(c):g})"
+        for c, (a, b) in wrong.items()
+    )
     here, then = outcome.row["data_source"], row["data_source"]
     if here != then:
-        return Audited(experiment.name, cell, "not checked",
-                       f"other data: stored from {then!r}, here {here!r}; {text}", wrong)
+        return Audited(
+            experiment.name,
+            cell,
+            "not checked",
+            f"other data: stored from {then!r}, here {here!r}; {text}",
+            wrong,
+        )
     return Audited(experiment.name, cell, "differs", text, wrong)
 
 
@@ -809,12 +599,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers.sweep", description=(
-        "Run experiments, store one row a finished trial, and check what is stored."))
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.sweep",
+        description=("Run experiments, store one row a finished trial, and check what is stored."),
+    )
     commands = parser.add_subparsers(required=True, metavar="list | run | audit")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--store", type=Path, help="folder of the results (default: "
-                        "$BOOK_RESULTS, else book/results)")
+    common.add_argument(
+        "--store",
+        type=Path,
+        help="folder of the results (default: $BOOK_RESULTS, else book/results)",
+    )
     shared = argparse.ArgumentParser(add_help=False, parents=[common])
     shared.add_argument("names", nargs="*", metavar="NAME", help="experiments")
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
@@ -824,8 +619,12 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_list)
     run = commands.add_parser("run", parents=[shared], help="compute the missing cells")
     run.add_argument("--all", action="store_true", help="every experiment")
-    run.add_argument("--profile", choices=PROFILES, required=True,
-                     help="which grid (smoke is stored only with --store)")
+    run.add_argument(
+        "--profile",
+        choices=PROFILES,
+        required=True,
+        help="which grid (smoke is stored only with --store)",
+    )
     run.add_argument("--jobs", type=int, default=1, help="trials at a time (1; -1: all cores)")
     run.add_argument("--backend", default="loky", help="loky (here) or dask (other machines)")
     run.set_defaults(command=_run_command)
@@ -838,8 +637,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _store_folder(options: argparse.Namespace) -> Path:
-    return options.store or Path(os.environ.get("BOOK_RESULTS")
-                                 or project_root() / "book" / "results")
+    return options.store or Path(
+        os.environ.get("BOOK_RESULTS") or project_root() / "book" / "results"
+    )
 
 
 def _context(options: argparse.Namespace) -> dict[str, Any]:
@@ -853,8 +653,10 @@ def _list(options: argparse.Namespace) -> int:
     for name in names():
         experiment = get(name)
         sizes = ", ".join(f"{p} {len(experiment.cells(p))}" for p in PROFILES)
-        print(f"{name}: {sizes} cells; {len(_stored(experiment, store))} rows stored"
-              + ("" if experiment.audited else "; not audited"))
+        print(
+            f"{name}: {sizes} cells; {len(_stored(experiment, store))} rows stored"
+            + ("" if experiment.audited else "; not audited")
+        )
     return 0
 
 
@@ -866,11 +668,20 @@ def _run_command(options: argparse.Namespace) -> int:
     context = _context(options)
     for experiment in [get(name) for name in (names() if options.all else options.names)]:
         start = time.perf_counter()
-        frame = sweep(experiment, experiment.cells(options.profile), store=store, context=context,
-                      n_jobs=options.jobs, backend=options.backend)
+        frame = sweep(
+            experiment,
+            experiment.cells(options.profile),
+            store=store,
+            context=context,
+            n_jobs=options.jobs,
+            backend=options.backend,
+        )
         place = f"in {store / experiment.name}.csv" if store else "computed, not stored"
-        print(f"{experiment.name}: {len(frame)} cells {place}, {len(frame.attrs['missing'])} "
-              f"missing, {time.perf_counter() - start:.0f} s", flush=True)
+        print(
+            f"{experiment.name}: {len(frame)} cells {place}, {len(frame.attrs['missing'])} "
+            f"missing, {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
     return 0
 
 
@@ -878,8 +689,14 @@ def _audit_command(options: argparse.Namespace) -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     store = _store_folder(options)
     print(f"audit of {store}, --seed {seed}", flush=True)
-    results = audit(options.names or None, store=store, seed=seed,
-                    sample=options.sample, cheap_only=options.cheap, context=_context(options))
+    results = audit(
+        options.names or None,
+        store=store,
+        seed=seed,
+        sample=options.sample,
+        cheap_only=options.cheap,
+        context=_context(options),
+    )
     for r in results:
         cell = "" if r.cell is None else " " + " ".join(f"{n}={v}" for n, v in r.cell.items())
         print(f"{r.status:<12} {r.experiment}{cell}: {r.detail}")

@@ -1,0 +1,224 @@
+"""Directives for the tables that are made from the published notebooks.
+
+`{build-status}`: what each chapter was executed with, and whether its source has changed since.
+`{claims-ledger}`: every claim with its verdict; also writes `claims.json` beside `index.html`.
+"""
+
+import html
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from helpers import book, claims
+from helpers.chapter import project_root
+
+LOG = logging.getLogger(__name__)
+
+
+def chapters_of(app) -> list[Path]:
+    return sorted((Path(app.srcdir) / "chapters").glob("*.ipynb"))
+
+
+def first_heading(nb) -> str:
+    """Title of a notebook: its first line that starts with one #."""
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+    return "untitled"
+
+
+def table(head: list[str], rows: list[list[str]], classes: str) -> str:
+    """An HTML table in its own scrolling box; cells are HTML already."""
+    top = "".join(f"<th scope='col'>{cell}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f"<div class='table-scroll' tabindex='0'><table class='table {classes}'>"
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def raw(text: str) -> nodes.raw:
+    return nodes.raw("", text, format="html")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a reader thinks in."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+class BuildStatus(SphinxDirective):
+    """One row a chapter: profile, device, time, date, versions, and whether it is current."""
+
+    def run(self) -> list[nodes.Node]:
+        rows, total, machines = [], 0.0, set()
+        for path in chapters_of(self.env.app):
+            self.env.note_dependency(str(path))
+            nb = nbformat.read(path, 4)
+            record = nb.metadata.get("book", {})
+            total += record.get("seconds", 0)
+            machines.add(f"{record.get('processor', 'unknown')}, {record.get('cores', '?')} cores")
+            rows.append(self.row(path, nb, record))
+        if not rows:
+            return [nodes.paragraph("", "No chapter has been executed yet.")]
+        head = ["chapter", "state", "profile", "device", "time", "date", "versions"]
+        summary = (
+            f"{len(rows)} chapters, {duration(total)} of execution in all, on "
+            f"{' and on '.join(sorted(machines))}."
+        )
+        return [raw(table(head, rows, "build-status")), nodes.paragraph("", summary)]
+
+    def row(self, path: Path, nb, record: dict[str, Any]) -> list[str]:
+        where = self.env.app.builder.get_relative_uri(self.env.docname, f"chapters/{path.stem}")
+        link = f"<a href='{html.escape(where)}'>{html.escape(first_heading(nb))}</a>"
+        versions = "<br>".join(
+            html.escape(f"{key} {record.get(key, '?')}") for key in ("torch", "numpy", "python")
+        )
+        profile, device, date = (
+            html.escape(str(record.get(key, "?"))) for key in ("profile", "device", "date")
+        )
+        return [
+            link,
+            state(path),
+            profile,
+            device,
+            duration(record.get("seconds", 0)),
+            date,
+            versions,
+        ]
+
+
+def state(path: Path) -> str:
+    """Badge: does the published copy show its source as it is now?"""
+    source = project_root() / "notebooks" / f"{path.stem}.md"
+    if not source.is_file():
+        kind, text, why = "old", "no source", "there is no source of this name"
+    elif why := book.staleness(path, source, same_helpers=False):
+        kind, text = "old", "outdated"
+    elif why := book.staleness(path, source):
+        kind, text = "helpers", "older helpers"
+    else:
+        kind, text, why = "current", "current", "made from the source and helpers as they are now"
+    return f"<span class='state state-{kind}' title='{html.escape(why)}'>{text}</span>"
+
+
+FILTER = """<script>
+document.addEventListener("change", function (event) {
+  if (event.target.name !== "ledger-filter") return;
+  document.querySelectorAll("table.ledger tbody tr").forEach(function (row) {
+    const badge = row.querySelector(".claim-badge");
+    row.hidden = event.target.value !== "" && badge.textContent !== event.target.value;
+  });
+});
+</script>"""
+
+
+class ClaimsLedger(SphinxDirective):
+    """Totals to filter by, and one row a claim. What does not fit together is a warning."""
+
+    def run(self) -> list[nodes.Node]:
+        source = Path(self.env.app.srcdir)
+        self.env.note_dependency(str(source / "claims.yml"))
+        known = claims.load(source / "claims.yml")
+        records = claims.collect(source / "chapters")
+        for problem in claims.problems(known, records):
+            LOG.warning(problem, location=self.get_location())
+        rows = sorted(claims.ledger(known, records), key=order(known))
+        self.env.ledger_rows = rows
+        body = [self.row(row) for row in rows]
+        head = ["claim", "what is claimed", "what was measured"]
+        return [raw(totals(rows) + table(head, body, "ledger") + FILTER)]
+
+    def row(self, row: dict[str, Any]) -> list[str]:
+        name = f"<span class='claim-id'>{row['id']}</span>"
+        if "effect" in row:
+            page = self.env.app.builder.get_relative_uri(
+                self.env.docname, f"chapters/{row['chapter']}"
+            )
+            name = f"<a href='{html.escape(page)}#claim-{row['id']}'>{name}</a>"
+        place = small(f"{row['paper_name']}, {row['where']}")
+        return [
+            f"{name} {badge(row['verdict'])}",
+            claims.maths_html(row["statement"]) + place,
+            measured(row),
+        ]
+
+
+def small(text: str) -> str:
+    return f"<div class='claim-paper'>{claims.maths_html(text)}</div>" if text else ""
+
+
+def measured(row: dict[str, Any]) -> str:
+    """Effect, interval, and what they rest on; the reason where nothing was tested."""
+    main = claims.maths_html(row.get("effect") or row.get("note", ""))
+    facts = []
+    if row.get("interval"):
+        facts.append("95 % interval [{:.3g}, {:.3g}]".format(*row["interval"]))
+    if row.get("seeds"):
+        facts.append("1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds")
+    facts += [row[key] for key in ("data", "profile") if row.get(key)]
+    return main + small("; ".join(facts))
+
+
+def order(known: dict[str, claims.Claim]):
+    """Key that sorts rows by paper, as the file has them, then by letter and number of the id."""
+    papers = list(dict.fromkeys(claim.paper for claim in known.values()))
+
+    def key(row: dict[str, Any]) -> tuple:
+        pieces = [
+            (piece.isdigit(), int(piece) if piece.isdigit() else piece)
+            for piece in re.split(r"(\d+)", row["id"])
+            if piece
+        ]
+        return papers.index(row["paper"]), pieces
+
+    return key
+
+
+def badge(verdict: str) -> str:
+    return (
+        f"<span class='{claims.verdict_class(verdict)}'>"
+        f"<span class='claim-badge'>{verdict}</span></span>"
+    )
+
+
+def totals(rows: list[dict[str, Any]]) -> str:
+    """One radio button a verdict, labelled with its count; the first shows all rows."""
+    counts = Counter(row["verdict"] for row in rows)
+    named = [v for v in (*claims.VERDICTS, claims.NO_VERDICT, claims.TO_COME) if counts[v]]
+    buttons = [
+        f"<li><label class='all'><input type='radio' name='ledger-filter' value='' checked>"
+        f"<span class='claim-badge'>all {len(rows)}</span></label></li>"
+    ]
+    buttons += [
+        f"<li><label class='{claims.verdict_class(v)}'><input type='radio' "
+        f"name='ledger-filter' value='{v}'><span class='claim-badge'>{counts[v]} {v}"
+        f"</span></label></li>"
+        for v in named
+    ]
+    return f"<ul class='ledger-totals' aria-label='Show'>{''.join(buttons)}</ul>"
+
+
+def write_json(app, error: Exception | None) -> None:
+    """The ledger for programs, when a page of the book shows it."""
+    rows = getattr(app.env, "ledger_rows", None) if app.env else None
+    if error is None and rows is not None and app.builder.format == "html":
+        text = json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False)
+        (Path(app.outdir) / "claims.json").write_text(text + "\n", encoding="utf8")
+
+
+def setup(app) -> dict:
+    app.add_directive("build-status", BuildStatus)
+    app.add_directive("claims-ledger", ClaimsLedger)
+    app.connect("build-finished", write_json)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,0 +1,87 @@
+"""What all tests share: the environment of smoke runs, the rendered site, a Chromium.
+
+Kernels inherit this process's environment, so what is set here holds in every notebook that nbval
+replays. It has to be set before anything imports torch.
+"""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _set_environment() -> None:
+    from helpers import book
+
+    for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):
+        os.environ.pop(name, None)
+    os.environ.update(book.kernel_environment("smoke"))
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / "_build" / ".cache" / "hypothesis")
+
+
+_set_environment()
+
+import hypothesis  # noqa: E402
+import matplotlib  # noqa: E402
+
+matplotlib.use("agg")
+# No deadline: a busy machine is no bug. The same examples every time: a failure is for everyone.
+hypothesis.settings.register_profile("book", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("book")
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The site of what is committed, freshly rendered (or the one in `$BOOK_SITE`)."""
+    if given := os.environ.get("BOOK_SITE"):
+        return Path(given).resolve()
+    out = ROOT / "_build" / "test-html"
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.book", "build", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"the book does not render:\n{done.stdout}{done.stderr}"
+    return out
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """The site served on this machine, as a reader's web server would."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            """Say nothing: the browser's own record of failed requests is what is tested."""
+
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The system's Chromium, driven by playwright; tests that need it are skipped without one."""
+    program = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if program is None:
+        pytest.skip("no Chromium on this machine: install it to test the pages in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # a container's root has no sandbox; the pages are our own
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

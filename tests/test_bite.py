@@ -1,0 +1,74 @@
+"""The replayed notebooks bite: one deliberate bug in a copy of the package fails the chapter."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import book
+
+ROOT = Path(__file__).resolve().parents[1]
+# chapter, module, what stands there, the bug
+BUGS = {
+    "the sign of the outputs in the AUC": (
+        "01-setting",
+        "metrics",
+        "outputs.cpu().numpy()))",
+        "-outputs.cpu().numpy()))",
+    ),
+    "a sign in the alignment": (
+        "02-stability-times-alignment",
+        "alignment",
+        "return (K_query.double() * self.inverse).sum(1)",
+        "return -(K_query.double() * self.inverse).sum(1)",
+    ),
+    "one Hermite coefficient": (
+        "03-random-features",
+        "hermite",
+        "return (basis(degree, nodes) @ (weights * _values(activation, nodes))).numpy()",
+        "return (basis(degree, nodes) @ (weights * _values(activation, nodes))).numpy() "
+        "* np.where(np.arange(degree + 1) == 1, 0.9, 1.0)",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_in_the_helpers_fails_the_replay_of_a_chapter(bug, tmp_path):
+    chapter, module, right, wrong = BUGS[bug]
+    package = tmp_path / "src" / "helpers"
+    shutil.copytree(ROOT / "src" / "helpers", package)
+    path = package / f"{module}.py"
+    text = path.read_text(encoding="utf8")
+    assert text.count(right) == 1, "the line that the bug goes into has changed"
+    path.write_text(text.replace(right, wrong), encoding="utf8")
+    shutil.copy(book.edition("smoke") / f"{chapter}.ipynb", tmp_path)
+    # BOOK_ROOT: the copy of the package uses the claims of the book
+    settings = {"PYTHONPATH": str(tmp_path / "src"), "BOOK_ROOT": str(ROOT)}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(tmp_path),
+            "-p",
+            "no:cacheprovider",
+            "--nbval-lax",
+            "--nbval-current-env",
+            str(tmp_path / f"{chapter}.ipynb"),
+        ],
+        env=os.environ | settings,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Notebook cell execution failed" in done.stdout
+    assert "Cell outputs differ" in done.stdout or "FAILS" in done.stdout, done.stdout[-3000:]

@@ -112,7 +112,6 @@ def test_a_chapter_runs_into_both_editions_and_then_nothing_is_stale(project, ca
         "profile",
         "device",
         "processor",
-        "cores",
         "torch",
         "numpy",
         "python",

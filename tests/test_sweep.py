@@ -20,16 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import sweep as module
-from helpers.chapter import Run
+from helpers.chapter import Run, describe_device
+from helpers.store import PROVENANCE, StoreError, as_cell, decode, encode, key_of
 from helpers.sweep import (
-    PROVENANCE,
     Experiment,
-    StoreError,
     TrialError,
     audit,
-    decode,
-    describe_device,
-    encode,
     get,
     main,
     names,
@@ -317,10 +313,10 @@ def test_every_scalar_is_one_line_and_reads_back_as_itself(value):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(scalars, st.floats() | st.integers()), min_size=1, max_size=6))
 def test_rows_read_back_exactly_through_the_file(rows):
-    results = {module.key_of({"x": x}): y for x, y in rows}
+    results = {key_of({"x": x}): y for x, y in rows}
     experiment = Experiment(
         "exact",
-        lambda x: {"y": results[module.key_of({"x": x})]},
+        lambda x: {"y": results[key_of({"x": x})]},
         lambda p: [],
         0.0,
         lambda c: True,
@@ -331,7 +327,7 @@ def test_rows_read_back_exactly_through_the_file(rows):
         stored = module._stored(experiment, Path(store))
     assert len(stored) == len(results)
     for row in stored:
-        assert same(row["y"], results[module.key_of({"x": row["x"]})])
+        assert same(row["y"], results[key_of({"x": row["x"]})])
 
 
 # -- interruptions -------------------------------------------------------------------------------
@@ -749,6 +745,18 @@ def test_results_takes_all_from_the_run_of_a_chapter(registry, tmp_path, monkeyp
     assert (tmp_path / "toy.csv").exists()
 
 
+def test_another_seed_is_another_set_of_trials(registry):
+    def trial(trial):
+        return {"y": trial}
+
+    register(
+        Experiment("drawn", trial, lambda profile: [{"trial": t} for t in range(3)], 0.0, bool)
+    )
+    first, other = (module.results("drawn", Run("smoke", "cpu", s, None)) for s in (0, 7))
+    assert first["trial"].tolist() == [0, 1, 2]
+    assert not set(first["trial"]) & set(other["trial"])
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -768,8 +776,8 @@ def test_the_experiments_of_the_book_have_grids_that_their_trials_take():
     for name in names():
         experiment = get(name)
         for profile in module.PROFILES:
-            cells = [module.as_cell(cell) for cell in experiment.cells(profile)]
-            assert len({module.key_of(cell) for cell in cells}) == len(cells), "a cell twice"
+            cells = [as_cell(cell) for cell in experiment.cells(profile)]
+            assert len({key_of(cell) for cell in cells}) == len(cells), "a cell twice"
             for cell in cells:
                 module._arguments(experiment, cell, {"device": "cpu", "data_dir": None})
                 assert experiment.cheap(cell) in (True, False)

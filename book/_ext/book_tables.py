@@ -67,7 +67,7 @@ class BuildStatus(SphinxDirective):
             nb = nbformat.read(path, 4)
             record = nb.metadata.get("book", {})
             total += record.get("seconds", 0)
-            machines.add(f"{record.get('processor', 'unknown')}, {record.get('cores', '?')} cores")
+            machines.add(record.get("processor", "unknown"))
             rows.append(self.row(path, nb, record))
         if not rows:
             return [nodes.paragraph("", "No chapter has been executed yet.")]

@@ -33,7 +33,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from helpers.chapter import PROFILES, PUBLISHED, project_root, resolve_device
+from helpers.chapter import PROFILES, PUBLISHED, describe_device, project_root, resolve_device
 
 INJECTED = "injected-parameters"
 SMOKE_CELL_TIMEOUT = 600
@@ -244,20 +244,6 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def processor(device: str) -> str:
-    """Name of the GPU or CPU that did the work."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(torch.device(device))
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def provenance(source: Path, profile: str, device: str, seconds: float | None) -> dict[str, Any]:
     """What an output was made from and on. `seconds` is None for baselines, whose record holds
     nothing that changes from one run to the next on one machine."""
@@ -275,10 +261,7 @@ def provenance(source: Path, profile: str, device: str, seconds: float | None) -
     }
     if seconds is not None:
         record |= {
-            "processor": processor(device),
-            "cores": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "processor": describe_device(device),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "seconds": round(seconds, 1),
         }

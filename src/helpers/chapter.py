@@ -14,9 +14,12 @@ numbers that the tests watch go through `check`.
 import html
 import math
 import os
+import platform
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,33 @@ def resolve_device(device: str) -> str:
             'here: use "auto" or "cpu", or install the driver of the GPU.'
         )
     return device
+
+
+def describe_device(device: str = "cpu") -> str:
+    """What computes: the GPU's name for ``cuda…``, else the CPU's model and usable cores.
+
+    ``auto`` means the GPU when torch is loaded and sees one; torch is imported for ``cuda`` only.
+    """
+    if device == "auto":
+        torch = sys.modules.get("torch")
+        device = "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    if device != "cpu":
+        return device
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_cpu_model()}, {cores} core{'s' if cores != 1 else ''}"
+
+
+@cache
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def setup(profile: str = "smoke", device: str = "auto", seed: int = 0, data_dir: str = "") -> Run:

@@ -2,7 +2,7 @@ r"""Activations and their Hermite coefficients.
 
 Every law of Part I is written in the coefficients
 
-.. math:: \mu_l = \mathbb{E}[\varphi(\rho)\, h_l(\rho)], \qquad \rho \sim N(0, 1),
+.. math:: \mu_l = \mathbb{E}[\phi(t)\, h_l(t)], \qquad t \sim N(0, 1),
 
 in the probabilists' Hermite basis :math:`h_l = He_l / \sqrt{l!}`, which is orthonormal under
 the standard Gaussian (O'Donnell 2014, *Analysis of Boolean Functions*, §11.2; the convention
@@ -160,7 +160,7 @@ def coefficients(activation: str | Activation, degree: int) -> np.ndarray:
 
 
 def second_moment(activation: str | Activation) -> float:
-    r"""The total weight :math:`\mathbb{E}[\varphi(\rho)^2] = \sum_l \mu_l^2`.
+    r"""The total weight :math:`\mathbb{E}[\phi(t)^2] = \sum_l \mu_l^2`.
 
     >>> round(second_moment("relu"), 12)
     0.5

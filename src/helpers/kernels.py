@@ -1,6 +1,6 @@
 r"""Kernels of random features: finite width, streamed, and the limit of infinite width.
 
-The random-features map is :math:`\varphi_{RF}(z) = \varphi(Vz)` with :math:`V \in R^{k \times d}`
+The random-features map is :math:`\varphi_{RF}(z) = \phi(Vz)` with :math:`V \in R^{k \times d}`
 and independent entries :math:`V_{ij} \sim N(0, 1/d)` (Bombari & Mondelli 2024, Section 5).
 Everything here returns Gram blocks divided by the width :math:`k`, so that the limit
 :math:`k \to \infty` exists.
@@ -31,7 +31,7 @@ def random_features(
     seed: int,
     chunk: int = 1024,
 ) -> torch.Tensor:
-    r"""Gram block :math:`\varphi(ZV^\top)\varphi(Z_2V^\top)^\top / k` of `width` random features.
+    r"""Gram block :math:`\phi(ZV^\top)\phi(Z_2V^\top)^\top / k` of `width` random features.
 
     Args:
         Z: `(n, d)` inputs, float32 or float64, on any device; the result has their dtype.
@@ -148,10 +148,10 @@ def _check_inputs(*inputs: torch.Tensor) -> None:
 def infinite_width(
     Z: torch.Tensor, Z2: torch.Tensor | None = None, *, activation: str | Activation
 ) -> torch.Tensor:
-    r"""The limit :math:`E_v[\varphi(v^\top z)\varphi(v^\top z')]`, :math:`v \sim N(0, I/d)`.
+    r"""The limit :math:`E_v[\phi(v^\top z)\phi(v^\top z')]`, :math:`v \sim N(0, I/d)`.
 
     By Mehler's formula the expectation is :math:`\sum_l c_l(s)\, c_l(s')\, r^l` with
-    :math:`c_l(s) = E[\varphi(s\rho)h_l(\rho)]`, :math:`s = |z|/\sqrt d` and r the cosine of the
+    :math:`c_l(s) = E[\phi(st)h_l(t)]`, :math:`s = |z|/\sqrt d` and r the cosine of the
     angle. ReLU and step use the arc-cosine closed forms (Cho & Saul 2009); other activations the
     series up to degree 60, whose remainder at r = 1 is known exactly and is added there.
 

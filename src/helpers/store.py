@@ -79,8 +79,8 @@ def plain(value: Any) -> Any:
 
 
 def as_cell(cell: dict[str, Any]) -> Cell:
-    plain = {name: plain(value) for name, value in cell.items()}
-    for name, value in plain.items():
+    scalars = {name: plain(value) for name, value in cell.items()}
+    for name, value in scalars.items():
         if not isinstance(value, str | int | float) or value != value:
             raise ValueError(
                 f"cell {cell}: parameter {name!r} is {value!r}; parameters are "
@@ -88,7 +88,7 @@ def as_cell(cell: dict[str, Any]) -> Cell:
             )
         if name in PROVENANCE:
             raise ValueError(f"cell {cell}: {name!r} is a provenance column, not a parameter")
-    return plain
+    return scalars
 
 
 def key_of(cell: Cell) -> Key:

@@ -42,7 +42,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.chapter import PROFILES, Run, project_root, resolve_device
+from helpers.chapter import PROFILES, Run, describe_device, project_root, resolve_device
 from helpers.store import (
     PROVENANCE,
     Cell,
@@ -54,6 +54,8 @@ from helpers.store import (
     as_results,
     key_of,
 )
+
+_TRIALS_A_SEED = 1_000
 
 
 class TrialError(RuntimeError):
@@ -157,33 +159,6 @@ def get(name: str) -> Experiment:
 
 
 # -- provenance ----------------------------------------------------------------------------------
-
-
-def describe_device(device: str = "cpu") -> str:
-    """What computes: the GPU's name for ``cuda…``, else the CPU's model and usable cores.
-
-    ``auto`` means the GPU when torch is loaded and sees one; torch is imported for ``cuda`` only.
-    """
-    if device == "auto":
-        torch = sys.modules.get("torch")
-        device = "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    if device != "cpu":
-        return device
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_cpu_model()}, {cores} core{'s' if cores != 1 else ''}"
-
-
-@cache
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 @cache
@@ -384,9 +359,15 @@ def sweep(
 
 
 def results(name: str, run: Run) -> pd.DataFrame:
-    """The whole grid of an experiment at a chapter's profile, with the chapter's settings."""
+    """The whole grid of an experiment at a chapter's profile, with the chapter's settings.
+
+    A seed above 0 moves the number of every trial: an independent repetition.
+    """
     experiment = get(name)
-    return sweep(experiment, experiment.cells(run.profile), store=run.store, context=run.context)
+    cells = experiment.cells(run.profile)
+    if run.seed:
+        cells = [cell | {"trial": cell["trial"] + _TRIALS_A_SEED * run.seed} for cell in cells]
+    return sweep(experiment, cells, store=run.store, context=run.context)
 
 
 def _open(experiment: Experiment, store: Path | str | None, asked: list[Cell]) -> Store:

@@ -66,7 +66,7 @@ def gamma_rf(
         ratio: N/d in [0, inf]; inf gives the limit of many samples.
         query: `"resample"` (the core is drawn again, the theorem's case) or `"zero"` (the core is
             blanked, as on images: :math:`\mu_l^2\alpha^l` becomes :math:`\mu_l\alpha^{l/2}c_l`
-            with :math:`c_l = E[\varphi(\sqrt\alpha\rho)h_l(\rho)]`).
+            with :math:`c_l = E[\phi(\sqrt\alpha\,t)h_l(t)]`).
         samples: N, to include the part of the mean :math:`\mu_0` that few samples leave unlearned;
             None leaves it out (N large).
 

@@ -32,6 +32,12 @@ BUGS = {
         "return (basis(degree, nodes) @ (weights * _values(activation, nodes))).numpy() "
         "* np.where(np.arange(degree + 1) == 1, 0.9, 1.0)",
     ),
+    "the sign in the accuracy": (
+        "90-performance",
+        "metrics",
+        "(outputs * labels > 0)",
+        "(outputs * labels < 0)",
+    ),
 }
 
 

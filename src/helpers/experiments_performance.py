@@ -75,13 +75,14 @@ def materialised(samples: int, dim: int, width: int, seed: int) -> list[float]:
 
 
 def elementwise(samples: int, dim: int, width: int, seed: int) -> list[float]:
-    """The released way, plainly: the activation called on every number, loops that count hits."""
+    """The released way, plainly: a Python function on every number, which takes the square root of
+    24 anew each time, double precision, a pseudo-inverse, and loops that count hits."""
     inputs, labels = _task(samples, dim, seed)
     g, g_test = (label.numpy() for label in labels)
     V = np.random.default_rng(seed).standard_normal((width, dim)) / math.sqrt(dim)
 
     def phi4(t: float) -> float:
-        return t + (t**4 - 6 * t**2 + 3) / math.sqrt(24)
+        return t + (t**4 - 6 * t**2 + 3) / np.sqrt(24)
 
     features = [np.vectorize(phi4)(z.numpy() @ V.T) for z in inputs]
     theta = np.linalg.pinv(features[0]) @ g
@@ -153,7 +154,7 @@ def rf_performance(samples: int, dim: int, width: int, elementwise: bool, trial:
 
 def rf_performance_cells(profile: str) -> list[Cell]:
     shapes, trials = {
-        "smoke": ([(50, 100, 2_048, True)], 2),
+        "smoke": ([(50, 100, 2_048, True)], 1),
         "laptop": ([(200, 1_000, 100_000, True), (1_000, 1_000, 100_000, False)], 3),
         "paper": ([(200, 1_000, 100_000, True), (1_000, 1_000, 100_000, False)], 5),
     }[profile]

@@ -47,7 +47,7 @@ def gamma_rf(
     alpha: float,
     ratio: float,
     query: str = "resample",
-    samples: int | None = None,
+    samples: float | None = None,
 ) -> float:
     r"""Alignment constant of random features at a finite ratio N/d.
 

@@ -212,6 +212,8 @@ def test_an_interrupt_stops_the_kernel_and_leaves_no_litter(project):
         cwd=project,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell's background jobs ignore Ctrl-C, and so would everything that they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = time.monotonic() + 60
     while not (project / "started").exists() and time.monotonic() < until:

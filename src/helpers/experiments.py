@@ -33,17 +33,19 @@ class Grams(NamedTuple):
     test_queries: torch.Tensor
 
 
-def _blocks(inputs: list[torch.Tensor], activation: str, width: float, seed: int) -> Grams:
+def _blocks(
+    inputs: list[torch.Tensor], activation: str, width: float, seed: int, device: str
+) -> list[torch.Tensor]:
+    """Kernel blocks of all inputs with the first, at finite or infinite width."""
+    inputs = [z.to(device) for z in inputs]
     if math.isinf(width):
         # Without averaging over neurons nothing hides the rounding of float32 angles.
         Z, *queries = (z.double() for z in inputs)
-        limit = [kernels.infinite_width(Z, activation=activation)]
-        return Grams(
-            *limit, *(kernels.infinite_width(q, Z, activation=activation) for q in queries)
-        )
+        limit = kernels.infinite_width(Z, activation=activation)
+        return [limit, *(kernels.infinite_width(q, Z, activation=activation) for q in queries)]
     kernels.check_width(len(inputs[0]), width)
-    return Grams(
-        *kernels.random_feature_blocks(*inputs, activation=activation, width=int(width), seed=seed)
+    return kernels.random_feature_blocks(
+        *inputs, activation=activation, width=int(width), seed=seed
     )
 
 
@@ -101,7 +103,7 @@ def _gaussian_grams(
         held_out.z,
         torch.cat([test_cores, held_out.y], 1),
     ]
-    grams = _blocks([z.to(device) for z in inputs], activation, width, seed=trial)
+    grams = Grams(*_blocks(inputs, activation, width, trial, device))
     labels = [data.linear_labels(block.x, direction).to(device) for block in (train, held_out)]
     return grams, *labels
 
@@ -184,7 +186,7 @@ def _image_grams(
     inputs = []
     for x, y in blocks:
         inputs += [scale.apply(x, y).z, scale.apply(torch.zeros_like(x), y).z]
-    grams = _blocks([z.to(device) for z in inputs], activation, width, seed=trial)
+    grams = Grams(*_blocks(inputs, activation, width, trial, device))
     return grams, *labels, blocks[0].alpha, source
 
 
@@ -204,8 +206,8 @@ def rf_images(
     grams, labels, test_labels, alpha, source = _image_grams(
         dataset, activation, scaling, pool, test, width, trial, device, data_dir
     )
-    dim = round(_inputs(dataset))
-    gamma = theory.gamma_rf(activation, alpha, samples / dim, query="zero", samples=samples)
+    ratio = samples / _inputs(dataset)
+    gamma = theory.gamma_rf(activation, alpha, ratio, query="zero", samples=samples)
     return _memorisation(grams, labels, test_labels, samples, gamma) | {"data_source": source}
 
 
@@ -257,15 +259,7 @@ def _alignment_grams(
     inputs = [train.z] + [
         torch.cat([core, train.y], 1) for core in (other.x, torch.zeros_like(train.x))
     ]
-    inputs = [z.to(device) for z in inputs]
-    if math.isinf(width):
-        Z, *queries = (z.double() for z in inputs)
-        return [kernels.infinite_width(Z, activation=activation)] + [
-            kernels.infinite_width(q, Z, activation=activation) for q in queries
-        ]
-    return kernels.random_feature_blocks(
-        *inputs, activation=activation, width=int(width), seed=trial
-    )
+    return _blocks(inputs, activation, width, trial, device)
 
 
 def rf_alignment(

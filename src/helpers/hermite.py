@@ -55,7 +55,8 @@ def _step(t: torch.Tensor) -> torch.Tensor:
     return torch.heaviside(t, torch.full((), 0.5, dtype=t.dtype, device=t.device))
 
 
-def _mixture(degrees: tuple[int, ...]) -> Activation:
+@lru_cache
+def _mixture(*degrees: int) -> Activation:
     """The sum of normalised Hermite polynomials as one Horner scheme: few passes over memory."""
     power = np.zeros(max(degrees) + 1)
     for degree in degrees:
@@ -79,8 +80,8 @@ _NAMED: dict[str, Activation] = {
     "tanh": torch.tanh,
     "step": _step,
     "linear": lambda t: t.clone(),
-    "phi2": _mixture((1, 2)),
-    "phi4": _mixture((1, 4)),
+    "phi2": _mixture(1, 2),
+    "phi4": _mixture(1, 4),
 }
 
 
@@ -93,7 +94,7 @@ def resolve(activation: str | Activation) -> Activation:
     Raises:
         ValueError: the name is none of these.
 
-    >>> resolve("phi2") is resolve("phi2")
+    >>> resolve("phi2") is resolve("h1+h2")
     True
     >>> resolve("swish")
     Traceback (most recent call last):
@@ -105,15 +106,11 @@ a sum like 'h1+h4', or a callable on torch tensors
     if activation in _NAMED:
         return _NAMED[activation]
     if isinstance(activation, str) and _MIXTURE.fullmatch(activation):
-        degrees = tuple(int(term[1:]) for term in activation.split("+"))
-        return _NAMED.setdefault(activation, _mixture(degrees))
+        return _mixture(*(int(term[1:]) for term in activation.split("+")))
     raise ValueError(
-        f"unknown activation {activation!r}: expected one of {', '.join(sorted(_NAMED_ONLY))}, "
+        f"unknown activation {activation!r}: expected one of {', '.join(sorted(_NAMED))}, "
         "a sum like 'h1+h4', or a callable on torch tensors"
     )
-
-
-_NAMED_ONLY = tuple(_NAMED)
 
 
 @lru_cache(maxsize=1)

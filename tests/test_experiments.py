@@ -16,9 +16,9 @@ IMAGES = dict(dataset="mnist5k", activation="relu", scaling="raw", samples=60, p
 
 def clear():
     for cached in (
-        experiments._gaussian_grams,
-        experiments._image_grams,
-        experiments._alignment_grams,
+        experiments.gaussian_grams,
+        experiments.image_grams,
+        experiments.alignment_grams,
     ):
         cached.cache_clear()
 

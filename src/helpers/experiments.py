@@ -1,4 +1,4 @@
-"""The experiments of Part I: what one trial of each computes, and on which grid.
+"""The experiments of Part I on random features: what one trial computes, and on which grid.
 
 A trial is a pure function of its cell. Within a trial the training sets of growing size are nested
 (the first N of `pool` samples) and share the weights, so that one pass over the features serves the
@@ -33,11 +33,26 @@ class Grams(NamedTuple):
     test_queries: torch.Tensor
 
 
-def _blocks(
-    inputs: list[torch.Tensor], activation: str, width: float, seed: int, device: str
+def kernel_blocks(
+    features: str,
+    inputs: list[torch.Tensor],
+    activation: str,
+    width: float,
+    seed: int,
+    device: str,
 ) -> list[torch.Tensor]:
-    """Kernel blocks of all inputs with the first, at finite or infinite width."""
+    """Kernel blocks of all inputs with the first, at finite or infinite width.
+
+    `features`: "rf", or "ntk" with the derivative in the place of the activation.
+    """
     inputs = [z.to(device) for z in inputs]
+    if features == "ntk":
+        # Products of two Gram blocks span twice the digits of each: float64 throughout.
+        Z, *queries = (z.double() for z in inputs)
+        kernels.check_width(len(Z), width * Z.shape[1])
+        given = dict(derivative=activation, width=width, seed=seed)
+        train = kernels.ntk_two_layer(Z, **given)
+        return [train, *(kernels.ntk_two_layer(q, Z, **given) for q in queries)]
     if math.isinf(width):
         # Without averaging over neurons nothing hides the rounding of float32 angles.
         Z, *queries = (z.double() for z in inputs)
@@ -49,7 +64,7 @@ def _blocks(
     )
 
 
-def _memorisation(
+def memorisation(
     grams: Grams, labels: torch.Tensor, test_labels: torch.Tensor, samples: int, gamma: float
 ) -> dict[str, float]:
     """Everything that the chapters ask of one interpolator on the first `samples` of the pool."""
@@ -83,7 +98,8 @@ def _memorisation(
 
 
 @lru_cache(maxsize=1)
-def _gaussian_grams(
+def gaussian_grams(
+    features: str,
     activation: str,
     alpha: float,
     dim: int,
@@ -93,6 +109,7 @@ def _gaussian_grams(
     trial: int,
     device: str,
 ) -> tuple[Grams, torch.Tensor, torch.Tensor]:
+    """Kernel blocks of the synthetic task, with training and test labels."""
     draw = torch.Generator().manual_seed(trial)
     train, held_out = (data.gaussian_two_block(n, dim, alpha, seed=draw) for n in (pool, test))
     cores, test_cores = (data.gaussian_two_block(n, dim, alpha, seed=draw).x for n in (pool, test))
@@ -103,7 +120,7 @@ def _gaussian_grams(
         held_out.z,
         torch.cat([test_cores, held_out.y], 1),
     ]
-    grams = Grams(*_blocks(inputs, activation, width, trial, device))
+    grams = Grams(*kernel_blocks(features, inputs, activation, width, trial, device))
     labels = [data.linear_labels(block.x, direction).to(device) for block in (train, held_out)]
     return grams, *labels
 
@@ -120,11 +137,11 @@ def rf_gaussian(
     device: str,
 ) -> dict[str, float]:
     """Random features on Gaussian blocks with labels sign(u'x); the core is resampled."""
-    grams, labels, test_labels = _gaussian_grams(
-        activation, alpha, dim, pool, test, width, trial, device
+    grams, labels, test_labels = gaussian_grams(
+        "rf", activation, alpha, dim, pool, test, width, trial, device
     )
     gamma = theory.gamma_rf(activation, alpha, samples / dim, samples=samples)
-    return _memorisation(grams, labels, test_labels, samples, gamma)
+    return memorisation(grams, labels, test_labels, samples, gamma)
 
 
 def rf_gaussian_cells(profile: str) -> list[Cell]:
@@ -147,7 +164,7 @@ def rf_gaussian_cells(profile: str) -> list[Cell]:
 
 
 @lru_cache(maxsize=2)
-def _framed_pair(
+def framed_pair(
     dataset: str, train: bool, data_dir: str | None
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
     """The two classes in their frames, `(n, c, H, W)`; frames are drawn once, as in the paper."""
@@ -159,7 +176,8 @@ def _framed_pair(
 
 
 @lru_cache(maxsize=1)
-def _image_grams(
+def image_grams(
+    features: str,
     dataset: str,
     activation: str,
     scaling: str,
@@ -170,10 +188,11 @@ def _image_grams(
     device: str,
     data_dir: str | None,
 ) -> tuple[Grams, torch.Tensor, torch.Tensor, float, str]:
+    """Kernel blocks of framed images, their labels, the share of the frame, and the data source."""
     draw = torch.Generator().manual_seed(trial)
     blocks, labels = [], []
     for train, size in ((True, pool), (False, test)):
-        images, signs, source = _framed_pair(dataset, train, data_dir)
+        images, signs, source = framed_pair(dataset, train, data_dir)
         if len(images) < size:
             raise ValueError(
                 f"{dataset} has {len(images)} samples of its two classes in this split, "
@@ -186,7 +205,7 @@ def _image_grams(
     inputs = []
     for x, y in blocks:
         inputs += [scale.apply(x, y).z, scale.apply(torch.zeros_like(x), y).z]
-    grams = Grams(*_blocks(inputs, activation, width, trial, device))
+    grams = Grams(*kernel_blocks(features, inputs, activation, width, trial, device))
     return grams, *labels, blocks[0].alpha, source
 
 
@@ -203,15 +222,15 @@ def rf_images(
     data_dir: str | None,
 ) -> dict[str, float | str]:
     """Random features on framed images of two classes; the core is blanked."""
-    grams, labels, test_labels, alpha, source = _image_grams(
-        dataset, activation, scaling, pool, test, width, trial, device, data_dir
+    grams, labels, test_labels, alpha, source = image_grams(
+        "rf", dataset, activation, scaling, pool, test, width, trial, device, data_dir
     )
-    ratio = samples / _inputs(dataset)
+    ratio = samples / framed_pixels(dataset)
     gamma = theory.gamma_rf(activation, alpha, ratio, query="zero", samples=samples)
-    return _memorisation(grams, labels, test_labels, samples, gamma) | {"data_source": source}
+    return memorisation(grams, labels, test_labels, samples, gamma) | {"data_source": source}
 
 
-def _inputs(dataset: str) -> int:
+def framed_pixels(dataset: str) -> int:
     """Number of pixels of a framed image."""
     return 3 * 48 * 48 if dataset == "cifar10" else 48 * 48
 
@@ -242,7 +261,8 @@ def rf_images_cells(profile: str) -> list[Cell]:
 
 
 @lru_cache(maxsize=1)
-def _alignment_grams(
+def alignment_grams(
+    features: str,
     activation: str,
     alpha: float,
     dim: int,
@@ -252,6 +272,7 @@ def _alignment_grams(
     trial: int,
     device: str,
 ) -> list[torch.Tensor]:
+    """Training block, then the blocks of both kinds of query."""
     draw = torch.Generator().manual_seed(trial)
     train, other = (
         data.gaussian_two_block(pool, dim, alpha, seed=draw, normalise=normalise) for _ in range(2)
@@ -259,7 +280,7 @@ def _alignment_grams(
     inputs = [train.z] + [
         torch.cat([core, train.y], 1) for core in (other.x, torch.zeros_like(train.x))
     ]
-    return _blocks(inputs, activation, width, trial, device)
+    return kernel_blocks(features, inputs, activation, width, trial, device)
 
 
 def rf_alignment(
@@ -274,7 +295,13 @@ def rf_alignment(
     device: str,
 ) -> dict[str, float]:
     """Mean and spread of F(z_i^s, z_i) over the training samples, for both kinds of query."""
-    K, *queries = _alignment_grams(activation, alpha, dim, pool, width, normalise, trial, device)
+    grams = alignment_grams("rf", activation, alpha, dim, pool, width, normalise, trial, device)
+    return alignments(grams, samples)
+
+
+def alignments(grams: list[torch.Tensor], samples: int) -> dict[str, float]:
+    """Mean and spread of the alignment among the first `samples`, for both kinds of query."""
+    K, *queries = grams
     n = slice(samples)
     fitted = alignment.interpolate(K[n, n])
     found = {}
@@ -322,7 +349,7 @@ def rf_alignment_cells(profile: str) -> list[Cell]:
 
 # A recomputed kernel differs in its last digits with device and thread count; a sign near zero
 # may flip, and one sample of ten weighs a tenth in an accuracy.
-_TOLERANCE = {
+TOLERANCE = {
     "default": 0.02,
     "test_accuracy": 0.02,
     "spurious_accuracy": 0.11,
@@ -334,7 +361,7 @@ register(
         "rf_gaussian",
         rf_gaussian,
         rf_gaussian_cells,
-        tolerance=_TOLERANCE,
+        tolerance=TOLERANCE,
         cheap=lambda cell: math.isinf(cell["width"]),
     )
 )
@@ -343,7 +370,7 @@ register(
         "rf_images",
         rf_images,
         rf_images_cells,
-        tolerance=_TOLERANCE,
+        tolerance=TOLERANCE,
         cheap=lambda cell: math.isinf(cell["width"]) and cell["dataset"] == "mnist5k",
     )
 )

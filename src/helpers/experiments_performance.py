@@ -102,7 +102,7 @@ def products(samples: int, dim: int, width: int, seed: int) -> list[float]:
     rows = torch.cat(inputs)
     weights, features = torch.randn(_CHUNK, dim), torch.empty(len(rows), _CHUNK)
     gram = torch.zeros(len(rows), samples)
-    tile = max(128, -(-samples // 4))
+    tile = kernels.symmetric_tile(samples)
     for _ in range(round(width / _CHUNK)):
         torch.mm(rows, weights.T, out=features)
         for start in range(0, samples, tile):
@@ -114,7 +114,7 @@ def products(samples: int, dim: int, width: int, seed: int) -> list[float]:
 
 def operations(samples: int, dim: int, width: int) -> float:
     """Floating-point operations of `products`."""
-    tile = max(128, -(-samples // 4))
+    tile = kernels.symmetric_tile(samples)
     starts = range(0, samples, tile)
     triangle = sum(min(s + tile, samples) * (min(s + tile, samples) - s) for s in starts)
     return 2.0 * width * (3 * samples * dim + 2 * samples**2 + triangle)

@@ -1,15 +1,16 @@
-r"""Kernels of random features: finite width, streamed, and the limit of infinite width.
+r"""Kernels of random features and of neural tangents, at finite and at infinite width.
 
 The random-features map is :math:`\varphi_{RF}(z) = \phi(Vz)` with :math:`V \in R^{k \times d}`
-and independent entries :math:`V_{ij} \sim N(0, 1/d)` (Bombari & Mondelli 2024, Section 5).
-Everything here returns Gram blocks divided by the width :math:`k`, so that the limit
-:math:`k \to \infty` exists.
+and independent entries :math:`V_{ij} \sim N(0, 1/d)` (Bombari & Mondelli 2024, Section 5); the
+NTK features of a two-layer network are :math:`\varphi_{NTK}(z) = z \otimes \phi'(Wz)` with W drawn
+like V (Section 6). Gram blocks are divided by the width :math:`k` (and by d for the NTK), so that
+the limit :math:`k \to \infty` exists.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -88,7 +89,7 @@ def random_feature_blocks(
     n, rows = len(Z), torch.cat([Z, *queries])
     gram = Z.new_zeros(len(rows), n)
     # The training block is symmetric: below its diagonal tiles nothing need be computed.
-    tile = max(128, -(-n // 4))
+    tile = symmetric_tile(n)
     for features in _features(rows, activation, width, seed, chunk):
         for start in range(0, n, tile):
             stop = min(start + tile, n)
@@ -99,6 +100,11 @@ def random_feature_blocks(
     train = gram[:n].triu()
     train += train.triu(1).T.clone()
     return [train, *gram[n:].split([len(q) for q in queries])]
+
+
+def symmetric_tile(n: int) -> int:
+    """Edge of the tiles in which the upper half of a symmetric `(n, n)` block is computed."""
+    return max(128, -(-n // 4))
 
 
 def _features(
@@ -113,23 +119,63 @@ def _features(
     weights = rows.new_empty(chunk, rows.shape[1])
     features = rows.new_empty(len(rows), chunk)
 
-    def draw(first: int) -> None:
-        block = weights[first % chunk :][: min(_STREAM, width - first)]
-        block.normal_(generator=_generator(seed, first, rows.device))
+    for start in range(0, width, chunk):
+        size = min(chunk, width - start)
+        _draw(weights[:size], start, seed)
+        torch.mm(rows, weights[:size].T, out=features[:, :size])
+        yield phi(features[:, :size])
+
+
+def _draw(weights: torch.Tensor, first: int, seed: int) -> None:
+    """Fill rows with the N(0, 1) weights of neurons `first`, …; `first` is a multiple of 256."""
+
+    def stream(start: int) -> None:
+        block = weights[start : start + _STREAM]
+        block.normal_(generator=_generator(seed, first + start, weights.device))
 
     # One stream draws on one core only: two at a time keep a small machine busy.
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for start in range(0, width, chunk):
-            stop = min(start + chunk, width)
-            list(pool.map(draw, range(start, stop, _STREAM)))
-            size = stop - start
-            torch.mm(rows, weights[:size].T, out=features[:, :size])
-            yield phi(features[:, :size])
+        list(pool.map(stream, range(0, len(weights), _STREAM)))
+
+
+def random_weights(
+    width: int,
+    dim: int,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float64,
+    device: str | torch.device = "cpu",
+) -> torch.Tensor:
+    """The weights V or W that the kernels of this module use: `(width, dim)`, N(0, 1/dim).
+
+    For building the network itself, or its features, next to its kernel.
+
+    >>> W = random_weights(1_000, 4, seed=0)
+    >>> tuple(W.shape), round(float(W.var()), 2)
+    ((1000, 4), 0.25)
+    """
+    if width < 1 or dim < 1:
+        raise ValueError(f"width is {width} and dim is {dim}: both must be at least 1")
+    weights = torch.empty(width, dim, dtype=dtype, device=device)
+    _draw(weights, 0, seed)
+    return weights.div_(math.sqrt(dim))
 
 
 def _generator(seed: int, block: int, device: torch.device) -> torch.Generator:
     state = int(np.random.SeedSequence([seed, block]).generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator(device=device).manual_seed(state)
+
+
+def _check_real(*inputs: torch.Tensor) -> None:
+    for Z in inputs:
+        if len(Z) == 0 or Z.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"inputs have shape {tuple(Z.shape)} and dtype {Z.dtype}: expected at least one "
+                "sample of float32 or float64"
+            )
+        # a sum is cheaper to look at, and not finite when an entry is not
+        if not (torch.isfinite(Z.sum()) or torch.isfinite(Z).all()):
+            raise ValueError("inputs hold values that are not finite (NaN or infinity)")
 
 
 def _check_inputs(*inputs: torch.Tensor) -> None:
@@ -141,8 +187,7 @@ def _check_inputs(*inputs: torch.Tensor) -> None:
         if Z.dtype not in (torch.float32, torch.float64) or Z.dtype != first.dtype:
             kinds = [str(z.dtype) for z in inputs]
             raise ValueError(f"inputs have dtypes {kinds}: expected all float32 or all float64")
-        if not torch.isfinite(Z).all():
-            raise ValueError("inputs hold values that are not finite (NaN or infinity)")
+    _check_real(*inputs)
 
 
 def infinite_width(
@@ -224,6 +269,168 @@ def _scaled_coefficients(
     values = resolve(activation)(scales[:, None] * nodes)
     table = (basis(_SERIES_DEGREE, nodes) * weights) @ values.T
     return table[:, position], (values.square() @ weights)[position]
+
+
+# -- neural tangents ------------------------------------------------------------------------------
+
+
+def ntk_two_layer(
+    Z: torch.Tensor,
+    Z2: torch.Tensor | None = None,
+    *,
+    derivative: str | Activation,
+    width: float,
+    seed: int = 0,
+) -> torch.Tensor:
+    r"""NTK block of the first layer of :math:`\sum_i \phi(w_i^\top z)`, divided by :math:`d k`.
+
+    The features :math:`z \otimes \phi'(Wz)` have d k entries each and are never made, since their
+    inner product is a product of two: :math:`\langle z, z'\rangle
+    \langle \phi'(Wz), \phi'(Wz')\rangle`, the Hadamard product of two small Gram blocks.
+
+    Args:
+        Z: `(n, d)` inputs, float32 or float64, on any device; the result has their dtype.
+        Z2: `(m, d)` inputs, or None for `Z` itself.
+        derivative: phi', a name of :func:`helpers.hermite.resolve` (such as `"h0+h3"`, or `"step"`
+            for ReLU), or a callable on torch tensors.
+        width: number of hidden units k, or infinity for the limit.
+        seed: seed of W, see :func:`random_weights`; without effect at infinite width.
+
+    Returns:
+        `(n, m)` tensor.
+
+    Raises:
+        ValueError: as in :func:`random_features` and :func:`infinite_width`.
+
+    Source: Bombari & Mondelli 2024, Section 6; Jacot et al. 2018.
+
+    >>> z = torch.eye(2, dtype=torch.float64) * 2**0.5          # unit variance, orthogonal
+    >>> ntk_two_layer(z, derivative="step", width=math.inf).round(decimals=4).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
+    """
+    if math.isinf(width):
+        slopes = infinite_width(Z, Z2, activation=derivative)
+    else:
+        slopes = _slopes_gram(Z, Z2, derivative, int(width), seed)
+    return slopes.mul_(_symmetric_product(Z) if Z2 is None else Z @ Z2.T).div_(Z.shape[1])
+
+
+def _slopes_gram(
+    Z: torch.Tensor, Z2: torch.Tensor | None, derivative: str | Activation, width: int, seed: int
+) -> torch.Tensor:
+    """Gram block of phi'(Wz) / sqrt(k); unlike random features, few neurons on wide inputs."""
+    _check_inputs(Z, *([] if Z2 is None else [Z2]))
+    if width < 1:
+        raise ValueError(f"width is {width}: must be at least 1")
+    phi = resolve(derivative)
+    gram = Z.new_zeros(len(Z), len(Z if Z2 is None else Z2))
+    for start in range(0, width, 4 * _STREAM):
+        W = Z.new_empty(min(4 * _STREAM, width - start), Z.shape[1])
+        _draw(W, start, seed)
+        W.div_(math.sqrt(Z.shape[1]))
+        left = phi(Z @ W.T)
+        gram.addmm_(left, (left if Z2 is None else phi(Z2 @ W.T)).T)
+    return gram.div_(width)
+
+
+def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
+    """`Z @ Z.T`, of which only the tiles on and above the diagonal are computed."""
+    tile = symmetric_tile(len(Z))
+    product = Z.new_empty(len(Z), len(Z))
+    for start in range(0, len(Z), tile):
+        stop = min(start + tile, len(Z))
+        torch.mm(Z[:stop], Z[start:stop].T, out=product[:stop, start:stop])
+        product[start:stop, :start] = product[:start, start:stop].T
+    return product
+
+
+def empirical_ntk(
+    model: torch.nn.Module,
+    X: torch.Tensor,
+    X2: torch.Tensor | None = None,
+    *,
+    memory: float = 2**28,
+) -> torch.Tensor:
+    r"""NTK of any torch module: :math:`\nabla_\theta f(x) \cdot \nabla_\theta f(x')`.
+
+    All parameters with `requires_grad` count. Gradients of one sample at a time are stacked for as
+    many samples as fit into `memory` and multiplied block by block.
+
+    Args:
+        model: a module with one output a sample; put it in eval mode if it normalises batches.
+        X: `(n, …)` inputs in the dtype and on the device of the parameters.
+        X2: `(m, …)` inputs, or None for `X` itself.
+        memory: bytes for each of the two stacks of gradients.
+
+    Returns:
+        `(n, m)` tensor, not divided by anything.
+
+    Raises:
+        ValueError: no trainable parameters, more than one output a sample, a batch normalisation in
+            train mode (there is no gradient of one sample then), inputs that are not finite reals.
+
+    Source: Jacot et al. 2018; per-sample gradients by `torch.func`.
+
+    >>> layer = torch.nn.Linear(2, 1, bias=False)
+    >>> empirical_ntk(layer, torch.tensor([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[5.0, 2.0], [2.0, 1.0]]
+    """
+    X2_, symmetric = (X, True) if X2 is None else (X2, False)
+    _check_real(X, X2_)
+    gradients, count = _sample_gradients(model, X)
+    rows = max(1, int(memory / (count * X.element_size())))
+    kernel = X.new_zeros(len(X), len(X2_))
+    for i in range(0, len(X), rows):
+        left = gradients(X[i : i + rows])
+        for j in range(i if symmetric else 0, len(X2_), rows):
+            right = left if symmetric and i == j else gradients(X2_[j : j + rows])
+            block = left @ right.T
+            kernel[i : i + rows, j : j + rows] = block
+            if symmetric and i != j:
+                kernel[j : j + rows, i : i + rows] = block.T
+    return kernel
+
+
+def _sample_gradients(
+    model: torch.nn.Module, X: torch.Tensor
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
+    """A function from inputs to flat gradients `(n, p)`, and p."""
+    learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not learned:
+        raise ValueError("the model has no trainable parameters: it has no tangent kernel")
+    training = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.training
+    ]
+    if training:
+        raise ValueError(
+            f"{type(model).__name__} is in train mode and layer {training[0]!r} normalises over "
+            "the batch, so outputs have no gradient of their own: call model.eval() first"
+        )
+    with torch.no_grad():
+        shape = tuple(model(X[:1]).shape)
+    if math.prod(shape) != 1:
+        raise ValueError(
+            f"the model returns shape {shape} for one sample: expected a single number; wrap it so "
+            "that it returns one output, for instance one class minus another"
+        )
+    fixed = {
+        name: tensor.detach()
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if name not in learned
+    }
+
+    def output(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, {**parameters, **fixed}, x[None]).squeeze()
+
+    one = torch.func.grad(output)
+
+    def gradients(inputs: torch.Tensor) -> torch.Tensor:
+        found = torch.func.vmap(one, in_dims=(None, 0), randomness="error")(learned, inputs)
+        return torch.cat([g.flatten(1) for g in found.values()], 1)
+
+    return gradients, sum(p.numel() for p in learned.values())
 
 
 def check_width(samples: int, width: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.optimize import brentq
 
 from helpers.hermite import Activation, basis, coefficients, quadrature, resolve, second_moment
 
@@ -85,8 +86,7 @@ def gamma_rf(
     0.151
     """
     _check_alpha(alpha)
-    if not ratio >= 0:
-        raise ValueError(f"ratio is {ratio}: allowed is N/d in [0, inf]")
+    _check_ratio(ratio)
     if samples is not None and samples < 1:
         raise ValueError(f"samples is {samples}: allowed is at least 1, or None")
     mu = coefficients(activation, _DEGREE)
@@ -94,11 +94,7 @@ def gamma_rf(
     shared = _query_weights(activation, mu, alpha, query)
     rho = _unlearned_share(mu[1] ** 2, tail, ratio)
     own = mu[1] ** 2 * rho + tail
-    if own <= 1e-12 * second_moment(activation):
-        raise ValueError(
-            f"activation {activation!r} at N/d = {ratio} has nothing left to tell samples apart "
-            "(the kernel is singular): use N < d, or an activation with a non-linear part"
-        )
+    _check_novel(own, activation, ratio)
     with_query = shared[1] * rho + shared[2:].sum()
     if samples is not None:
         damping = 1 + (samples - 1) * mu[0] ** 2 / own
@@ -133,6 +129,160 @@ def alignment_sd(activation: str | Activation, alpha: float, dim: int) -> float:
     return slope * math.sqrt((1 - alpha) / dim) / (second_moment(activation) - float(mu2[0]))
 
 
+# ----------------------------------------------------------------------------------------------
+# Part I: anisotropic cores
+# ----------------------------------------------------------------------------------------------
+
+
+def gamma_rf_cores(
+    activation: str | Activation,
+    overlaps: np.ndarray,
+    alpha: float,
+    background: int,
+    query: str = "resample",
+) -> float:
+    r"""Mean alignment of random features for cores of any law, at infinite width.
+
+    The background is isotropic noise with :math:`d_y` = `background` coordinates; the core enters
+    only through the overlaps :math:`u = x^\top x'/d_x` of block-normalised training cores. With
+    :math:`q(r) = \sum_l \mu_l^2 r^l`, :math:`q_\alpha(u) = q((1-\alpha)u)`, and the overlap v of
+    two backgrounds, small unless they are the same, the kernel is expanded in v:
+
+    .. math:: K \approx A + \alpha m\,\tfrac1{d_y} YY^\top + s I, \quad A_{ij} = q_\alpha(u_{ij}),
+              \quad s = q(1) - q(1-\alpha) - \alpha m,
+
+    with m the mean of :math:`q'((1-\alpha)u)` over pairs of different cores. The noise Y averages
+    itself out (Marchenko & Pastur 1967): :math:`K^{-1} \approx G = (A + (s + \omega)I)^{-1}` with
+    :math:`\omega = \alpha m / (1 + \tfrac{\alpha m}{d_y}\mathrm{tr}\,G)`, and
+
+    .. math:: \gamma = \Big(\frac{w_1}{\alpha m}\,\omega + w_2\Big) \overline{G_{ii}}
+              + \overline{(G a)_i}.
+
+    For `resample`, :math:`a_j` is the mean of :math:`q_\alpha(u)` between core j and other cores,
+    :math:`w_1 = \alpha m` and :math:`w_2 = E_u[q((1-\alpha)u+\alpha) - q((1-\alpha)u)
+    - \alpha q'((1-\alpha)u)]`. For `zero`, with the weights :math:`\mu_l\alpha^{l/2}c_l` of
+    :func:`gamma_rf`, :math:`a_j` is that of degree 0, :math:`w_1` of degree 1 and :math:`w_2` the
+    sum of the others.
+
+    Args:
+        activation: a name of :func:`helpers.hermite.resolve`, or a callable on torch tensors.
+        overlaps: `(N, N)` overlaps u of the training cores, ones on the diagonal. Neither their
+            backgrounds nor their labels are needed.
+        alpha: share of the background, inside (0, 1).
+        background: number of background coordinates, at least 1.
+        query: `"resample"` or `"zero"`.
+
+    Raises:
+        ValueError: an argument outside its range, or a degenerate kernel (no linear part).
+
+    Source: derived in the book's chapter on the limit. Isotropic cores give :func:`gamma_rf`.
+
+    >>> x = np.random.default_rng(0).standard_normal((400, 200))
+    >>> x /= np.linalg.norm(x, axis=1, keepdims=True)
+    >>> law = gamma_rf_cores("phi2", x @ x.T, 0.5, 200)
+    >>> abs(law / gamma_rf("phi2", 0.5, 1.0) - 1) < 0.01
+    True
+    """
+    _check_alpha(alpha)
+    overlaps = np.asarray(overlaps, dtype=float)
+    if overlaps.ndim != 2 or overlaps.shape[0] != overlaps.shape[1] or len(overlaps) < 2:
+        raise ValueError(f"overlaps have shape {overlaps.shape}: expected (N, N) with N > 1")
+    if not np.isfinite(overlaps).all() or np.abs(overlaps.diagonal() - 1).max() > 1e-3:
+        raise ValueError("overlaps must be finite, with ones on the diagonal (normalised cores)")
+    if background < 1:
+        raise ValueError(f"background is {background}: at least 1 coordinate")
+    mu = coefficients(activation, _DEGREE)
+    q = np.polynomial.Polynomial(mu**2)
+    slope, shared = q.deriv(), (1 - alpha) * overlaps
+    cores, slopes = q(shared), slope(shared)
+    pairs = ~np.eye(len(overlaps), dtype=bool)
+    linear = alpha * float(slopes[pairs].mean())
+    if not linear > 1e-12 * second_moment(activation):
+        raise ValueError(f"activation {activation!r} has no linear part for these cores")
+    # degrees beyond the series belong to the sample alone
+    own = second_moment(activation) - float(q(1 - alpha)) - linear
+    if query == "resample":
+        u = shared[pairs]
+        rest = float((q(u + alpha) - q(u)).mean()) - linear
+        mean_field = np.where(pairs, cores, 0).sum(1) / (len(cores) - 1)
+        first = linear
+    else:
+        weights = _query_weights(activation, mu, alpha, query)
+        mean_field = np.full(len(cores), weights[0])
+        first, rest = weights[1], weights[2:].sum()
+    values, vectors = np.linalg.eigh(cores)
+    values = values.clip(min=0)
+
+    def excess(omega: float) -> float:
+        return linear / (1 + linear / background * (1 / (values + own + omega)).sum()) - omega
+
+    omega = brentq(excess, 0, linear)
+    resolvent = 1 / (values + own + omega)
+    diagonal = float(resolvent.mean())
+    shifted = float((vectors.T @ mean_field * resolvent) @ vectors.sum(0)) / len(cores)
+    return (first / linear * omega + rest) * diagonal + shifted
+
+
+# ----------------------------------------------------------------------------------------------
+# Part I: the NTK of a two-layer network
+# ----------------------------------------------------------------------------------------------
+
+
+def gamma_ntk(
+    derivative: str | Activation, alpha: float, ratio: float, query: str = "resample"
+) -> float:
+    r"""Alignment constant of the NTK features of a two-layer network at a finite ratio N/d.
+
+    The theorem's constant is the limit of many samples per dimension, `ratio = inf`:
+
+    .. math:: \gamma_{NTK} = \alpha\,\frac{\sum_{l\ge1}\mu_l'^2\alpha^l}{\sum_{l\ge1}\mu_l'^2},
+
+    with :math:`\mu_l'` the Hermite coefficients of :math:`\phi'`. At a finite ratio the part
+    :math:`\mu_0'^2 ZZ^\top/d` of the kernel is linear in the inputs and only partly learned; with
+    :math:`s' = \sum_{l\ge1}\mu_l'^2`, :math:`c = s'/\mu_0'^2` and :math:`\rho` as in
+    :func:`gamma_rf`,
+
+    .. math:: \gamma_{NTK} = \frac{\mu_0'^2\alpha\rho + \sum_{l\ge1}\mu_l'^2\alpha^{l+1}}
+                                 {\mu_0'^2\rho + s'}.
+
+    Args:
+        derivative: phi', a name of :func:`helpers.hermite.resolve` (`"h0+h1"`, `"h0+h3"`,
+            `"h0+h7"`, `"step"`, …), or a callable on torch tensors.
+        alpha: share of spurious coordinates, inside (0, 1).
+        ratio: N/d in [0, inf].
+        query: `"resample"`, or `"zero"` as in :func:`gamma_rf`.
+
+    Raises:
+        ValueError: an argument outside its range, or a constant derivative with N >= d.
+
+    Source: Bombari & Mondelli 2024, Theorem 2 (`ratio = inf`); finite ratios derived in the book's
+    chapter on NTK features.
+
+    >>> [round(gamma_ntk("h0+h1", 0.25, ratio), 4) for ratio in (0, 1, float("inf"))]
+    [0.1563, 0.1341, 0.0625]
+    >>> round(gamma_ntk("step", 0.5, float("inf")), 6)        # 2 alpha / pi asin(alpha) = 1/6
+    0.166667
+    """
+    _check_alpha(alpha)
+    _check_ratio(ratio)
+    mu = coefficients(derivative, _DEGREE)
+    tail = second_moment(derivative) - mu[0] ** 2
+    if query == "resample" and derivative == "step":
+        # the series of a jump converges slowly; its sum is known
+        higher = math.asin(alpha) / (2 * math.pi)
+        shared = np.array([mu[0] ** 2])
+    else:
+        shared = _query_weights(derivative, mu, alpha, query)
+        higher = shared[1:].sum()
+    rho = _unlearned_share(mu[0] ** 2, tail, ratio)
+    own = mu[0] ** 2 * rho + tail
+    _check_novel(own, derivative, ratio)
+    return float(alpha * (shared[0] * rho + higher) / own)
+
+
+# -- parts of the laws ----------------------------------------------------------------------------
+
+
 def _query_weights(
     activation: str | Activation, mu: np.ndarray, alpha: float, query: str
 ) -> np.ndarray:
@@ -156,6 +306,19 @@ def _unlearned_share(linear: float, tail: float, ratio: float) -> float:
     root = math.hypot(b, 2 * math.sqrt(max(ridge, 0.0)))
     # Two forms of one root: each loses no digits on its side of zero.
     return (b + root) / 2 if b > 0 else (2 * ridge / (root - b) if root > b else 0.0)
+
+
+def _check_ratio(ratio: float) -> None:
+    if not ratio >= 0:
+        raise ValueError(f"ratio is {ratio}: allowed is N/d in [0, inf]")
+
+
+def _check_novel(own: float, activation: str | Activation, ratio: float) -> None:
+    if own <= 1e-12 * second_moment(activation):
+        raise ValueError(
+            f"activation {activation!r} at N/d = {ratio} has nothing left to tell samples apart "
+            "(the kernel is singular): use N < d, or an activation with a non-linear part"
+        )
 
 
 def _powers(base: float) -> np.ndarray:

@@ -33,6 +33,38 @@ def auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     return float(roc_auc_score(labels.cpu().numpy() > 0, outputs.cpu().numpy()))
 
 
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of right answers of a network with one output (labels -1, +1) or one a class.
+
+    Args:
+        outputs: `(n,)` or `(n, 1)`, read as in :func:`sign_accuracy`; or `(n, classes)`, whose
+            largest entry is the answer.
+        labels: `(n,)`.
+
+    >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+    0.5
+    """
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        return sign_accuracy(outputs.reshape(-1), labels)
+    return float((outputs.argmax(1) == labels).double().mean())
+
+
+def mean_auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """:func:`auc` of a network with one output; of one output a class, the mean of one against rest.
+
+    Outputs and labels are as in :func:`accuracy`. Classes that do not occur are left out; NaN when
+    nothing can be ranked.
+
+    >>> mean_auc(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 0.5]]), torch.tensor([0, 0, 1]))
+    1.0
+    """
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        return auc(outputs.reshape(-1), labels)
+    areas = [auc(column, labels == c) for c, column in enumerate(outputs.T)]
+    seen = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(seen)) if seen else float("nan")
+
+
 def covariance(a: torch.Tensor, b: torch.Tensor) -> float:
     """Empirical covariance over samples, divided by n.
 

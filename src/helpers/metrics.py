@@ -50,7 +50,7 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def mean_auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """:func:`auc` of a network with one output; of one output a class, the mean of one against rest.
+    """:func:`auc` of a network with one output; with one a class, the mean of one against rest.
 
     Outputs and labels are as in :func:`accuracy`. Classes that do not occur are left out; NaN when
     nothing can be ranked.

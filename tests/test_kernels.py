@@ -114,3 +114,125 @@ def test_width_and_chunk_must_be_positive(width, chunk):
         kernels.random_features(
             torch.ones(2, 3), activation="relu", width=width, seed=0, chunk=chunk
         )
+
+
+# -- neural tangents ------------------------------------------------------------------------------
+
+DERIVATIVES = ["h0+h1", "h0+h3", "h0+h7", "step"]
+
+
+class TwoLayer(torch.nn.Module):
+    """sum_i phi(w_i z) with phi' = derivative: autograd sees phi' and nothing else of phi."""
+
+    def __init__(self, W, derivative):
+        super().__init__()
+        self.W, self.slope = torch.nn.Parameter(W), hermite.resolve(derivative)
+
+    def forward(self, z):
+        t = z @ self.W.T
+        return (t * self.slope(t.detach())).sum(1)
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_ntk_is_that_of_the_network_by_automatic_differentiation(name):
+    Z, Y, width = points(7, 6, 0), points(4, 6, 1), 300
+    network = TwoLayer(kernels.random_weights(width, 6, seed=5), name)
+    for other in (None, Y):
+        closed = kernels.ntk_two_layer(Z, other, derivative=name, width=width, seed=5)
+        traced = kernels.empirical_ntk(network, Z, other) / (6 * width)
+        assert torch.allclose(closed, traced, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_ntk_is_that_of_the_materialised_features(name):
+    Z, width = points(9, 5, 2), 1_500
+    slopes = hermite.resolve(name)(Z @ kernels.random_weights(width, 5, seed=1).T)
+    features = torch.einsum("nd,nk->ndk", Z, slopes).flatten(1)
+    closed = kernels.ntk_two_layer(Z, derivative=name, width=width, seed=1)
+    assert torch.allclose(closed, features @ features.T / features.shape[1], rtol=1e-12)
+    assert torch.equal(closed, closed.T)
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_infinite_ntk_is_the_limit_of_finite_width(name):
+    Z = points(5, 8, 3) / 2
+    draws = torch.stack(
+        [kernels.ntk_two_layer(Z, derivative=name, width=4096, seed=s) for s in range(32)]
+    )
+    error = draws.mean(0) - kernels.ntk_two_layer(Z, derivative=name, width=math.inf)
+    assert (error.abs() < 6 * draws.std(0) / math.sqrt(32) + 1e-9).all()
+
+
+@given(st.integers(1, 300), st.integers(1, 4))
+def test_symmetric_product_is_the_product(n, d):
+    Z = points(n, d, n)
+    assert torch.allclose(kernels._symmetric_product(Z), Z @ Z.T, atol=1e-12)
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 5_000), st.integers(0, 3))
+def test_empirical_ntk_does_not_depend_on_its_blocks(memory, seed):
+    X = points(6, 3, seed)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    network = network.double()
+    jacobian = torch.stack(
+        [
+            torch.cat(
+                [g.flatten() for g in torch.autograd.grad(network(x)[0], network.parameters())]
+            )
+            for x in X
+        ]
+    )
+    for other, right in ((None, jacobian), (X[:2], jacobian[:2])):
+        got = kernels.empirical_ntk(network, X, other, memory=memory)
+        assert torch.allclose(got, jacobian @ right.T, atol=1e-12)
+
+
+def test_empirical_ntk_of_a_network_with_batch_normalisation_and_frozen_parts():
+    conv = torch.nn.Conv2d(1, 2, 3)
+    network = torch.nn.Sequential(
+        conv, torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(8, 1)
+    )
+    conv.requires_grad_(False)
+    X = points(3, 16, 0, torch.float32).view(3, 1, 4, 4)
+    with pytest.raises(ValueError, match="train mode and layer '1'.*model.eval"):
+        kernels.empirical_ntk(network, X)
+    kernel = kernels.empirical_ntk(network.eval(), X)
+    assert torch.linalg.eigvalsh(kernel).min() > 0
+    assert all(p.grad is None for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("network", "X", "message"),
+    [
+        (torch.nn.Linear(2, 3), torch.ones(2, 2), r"returns shape \(1, 3\) for one sample"),
+        (torch.nn.ReLU(), torch.ones(2, 2), "no trainable parameters"),
+        (torch.nn.Linear(2, 1), torch.full((2, 2), float("nan")), "not finite"),
+        (torch.nn.Linear(2, 1), torch.ones(2, 2, dtype=torch.complex64), "complex64"),
+        (torch.nn.Linear(2, 1), torch.ones(0, 2), "at least one"),
+    ],
+)
+def test_empirical_ntk_names_bad_inputs(network, X, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.empirical_ntk(network, X)
+
+
+@pytest.mark.parametrize("width", [0, math.inf, 10])
+@pytest.mark.parametrize(
+    ("Z", "Z2"),
+    [
+        (torch.zeros(2, 3), torch.zeros(2, 4)),
+        (torch.zeros(2, 3, dtype=torch.complex64), None),
+        (torch.full((2, 3), float("inf")), None),
+    ],
+)
+def test_ntk_names_bad_inputs(Z, Z2, width):
+    with pytest.raises(ValueError, match="the same d|dtypes|not finite"):
+        kernels.ntk_two_layer(Z, Z2, derivative="step", width=width)
+
+
+def test_ntk_and_weights_need_a_width():
+    with pytest.raises(ValueError, match="width is 0"):
+        kernels.ntk_two_layer(torch.ones(2, 3), derivative="step", width=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        kernels.random_weights(3, 0, seed=0)

@@ -148,21 +148,23 @@ def gamma_rf_cores(
     :math:`q(r) = \sum_l \mu_l^2 r^l`, :math:`q_\alpha(u) = q((1-\alpha)u)`, and the overlap v of
     two backgrounds, small unless they are the same, the kernel is expanded in v:
 
-    .. math:: K \approx A + \alpha m\,\tfrac1{d_y} YY^\top + s I, \quad A_{ij} = q_\alpha(u_{ij}),
-              \quad s = q(1) - q(1-\alpha) - \alpha m,
+    .. math:: K \approx A + \alpha B \circ \tfrac1{d_y} YY^\top + s I, \quad
+              A_{ij} = q_\alpha(u_{ij}), \quad B_{ij} = q'((1-\alpha)u_{ij}),
 
-    with m the mean of :math:`q'((1-\alpha)u)` over pairs of different cores. The noise Y averages
-    itself out (Marchenko & Pastur 1967): :math:`K^{-1} \approx G = (A + (s + \omega)I)^{-1}` with
-    :math:`\omega = \alpha m / (1 + \tfrac{\alpha m}{d_y}\mathrm{tr}\,G)`, and
+    where :math:`s = q(1) - q(1-\alpha) - \alpha q'(1-\alpha)` is what the expansion leaves of the
+    diagonal. The noise Y averages itself out (Marchenko & Pastur 1967, once for every background
+    coordinate): :math:`K^{-1} \approx G = (A + (s + \omega)I)^{-1}`, where with
+    :math:`\epsilon = \frac{\alpha}{d_y}\frac{\mathrm{tr}\,G}{N}`
 
-    .. math:: \gamma = \Big(\frac{w_1}{\alpha m}\,\omega + w_2\Big) \overline{G_{ii}}
-              + \overline{(G a)_i}.
+    .. math:: \omega = \tfrac{\alpha}{N}\mathrm{tr}\,B(I + \epsilon B)^{-1}, \qquad
+              \gamma = \frac{\mathrm{tr}\,G}{N}
+              \Big(w_1 \tfrac1N 1^\top(I + \epsilon B)^{-1}1 + w_2\Big) + \tfrac1N 1^\top G a.
 
     For `resample`, :math:`a_j` is the mean of :math:`q_\alpha(u)` between core j and other cores,
-    :math:`w_1 = \alpha m` and :math:`w_2 = E_u[q((1-\alpha)u+\alpha) - q((1-\alpha)u)
-    - \alpha q'((1-\alpha)u)]`. For `zero`, with the weights :math:`\mu_l\alpha^{l/2}c_l` of
-    :func:`gamma_rf`, :math:`a_j` is that of degree 0, :math:`w_1` of degree 1 and :math:`w_2` the
-    sum of the others.
+    :math:`w_1` the mean of :math:`\alpha q'((1-\alpha)u)` over pairs of different cores, and
+    :math:`w_2` that of :math:`q((1-\alpha)u+\alpha) - q((1-\alpha)u) - \alpha q'((1-\alpha)u)`.
+    For `zero`, with the weights :math:`\mu_l\alpha^{l/2}c_l` of :func:`gamma_rf`, :math:`a_j` is
+    that of degree 0, :math:`w_1` of degree 1 and :math:`w_2` the sum of the others.
 
     Args:
         activation: a name of :func:`helpers.hermite.resolve`, or a callable on torch tensors.
@@ -173,7 +175,7 @@ def gamma_rf_cores(
         query: `"resample"` or `"zero"`.
 
     Raises:
-        ValueError: an argument outside its range, or a degenerate kernel (no linear part).
+        ValueError: an argument outside its range.
 
     Source: derived in the book's chapter on the limit. Isotropic cores give :func:`gamma_rf`.
 
@@ -193,34 +195,33 @@ def gamma_rf_cores(
         raise ValueError(f"background is {background}: at least 1 coordinate")
     mu = coefficients(activation, _DEGREE)
     q = np.polynomial.Polynomial(mu**2)
-    slope, shared = q.deriv(), (1 - alpha) * overlaps
-    cores, slopes = q(shared), slope(shared)
-    pairs = ~np.eye(len(overlaps), dtype=bool)
-    linear = alpha * float(slopes[pairs].mean())
-    if not linear > 1e-12 * second_moment(activation):
-        raise ValueError(f"activation {activation!r} has no linear part for these cores")
+    slope, u = q.deriv(), (1 - alpha) * overlaps
+    cores, slopes = q(u), slope(u)
     # degrees beyond the series belong to the sample alone
-    own = second_moment(activation) - float(q(1 - alpha)) - linear
+    own = second_moment(activation) - float(q(1 - alpha) + alpha * slope(1 - alpha))
+    pairs = ~np.eye(len(overlaps), dtype=bool)
     if query == "resample":
-        u = shared[pairs]
-        rest = float((q(u + alpha) - q(u)).mean()) - linear
-        mean_field = np.where(pairs, cores, 0).sum(1) / (len(cores) - 1)
-        first = linear
+        first = alpha * float(slopes[pairs].mean())
+        rest = float((q(u[pairs] + alpha) - cores[pairs]).mean()) - first
+        field = np.where(pairs, cores, 0).sum(1) / (len(cores) - 1)
     else:
         weights = _query_weights(activation, mu, alpha, query)
-        mean_field = np.full(len(cores), weights[0])
-        first, rest = weights[1], weights[2:].sum()
-    values, vectors = np.linalg.eigh(cores)
-    values = values.clip(min=0)
+        field, first, rest = np.full(len(cores), weights[0]), weights[1], weights[2:].sum()
+    (of_cores, V), (of_slopes, W) = np.linalg.eigh(cores), np.linalg.eigh(slopes)
+    of_cores, of_slopes = of_cores.clip(min=0), of_slopes.clip(min=0)
+
+    def unlearned(omega: float) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues of G and of (1 + epsilon B)^-1."""
+        resolvent = 1 / (of_cores + own + omega)
+        return resolvent, 1 / (1 + alpha / background * resolvent.mean() * of_slopes)
 
     def excess(omega: float) -> float:
-        return linear / (1 + linear / background * (1 / (values + own + omega)).sum()) - omega
+        return alpha * float((of_slopes * unlearned(omega)[1]).mean()) - omega
 
-    omega = brentq(excess, 0, linear)
-    resolvent = 1 / (values + own + omega)
-    diagonal = float(resolvent.mean())
-    shifted = float((vectors.T @ mean_field * resolvent) @ vectors.sum(0)) / len(cores)
-    return (first / linear * omega + rest) * diagonal + shifted
+    resolvent, kept = unlearned(brentq(excess, 0, alpha * float(of_slopes.mean())))
+    linear = float(kept @ W.sum(0) ** 2) / len(cores)
+    mean_part = float((V.T @ field * resolvent) @ V.sum(0)) / len(cores)
+    return float(resolvent.mean() * (first * linear + rest) + mean_part)
 
 
 # ----------------------------------------------------------------------------------------------

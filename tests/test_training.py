@@ -1,0 +1,166 @@
+"""The trainer against a plain loop, and against being killed."""
+
+import math
+
+import pytest
+import torch
+
+from helpers import models, training
+from helpers.training import Recipe
+
+
+def task(n=50, d=6, seed=0, dtype=torch.float64):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=draw, dtype=dtype)
+    return x, (x[:, 0] > 0).long()
+
+
+def network(dtype=torch.float64, outputs=2):
+    return models.fully_connected(6, (16,), outputs, seed=3).to(dtype)
+
+
+def plain_loop(model, x, y, recipe, seed):
+    """What a tutorial would write, with the scheduler of torch."""
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, recipe.decay_every, recipe.decay)
+    shuffle = torch.Generator().manual_seed(seed)
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(x), generator=shuffle)
+        for start in range(0, len(x), recipe.batch):
+            chosen = order[start : start + recipe.batch]
+            if recipe.loss == "mse":
+                loss = torch.nn.functional.mse_loss(model(x[chosen])[:, 0], y[chosen])
+            else:
+                loss = torch.nn.functional.cross_entropy(model(x[chosen]), y[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize("loss", training.LOSSES)
+def test_training_is_the_plain_loop(loss):
+    x, y = task()
+    y = y if loss == "cross_entropy" else 2.0 * y.double() - 1
+    outputs = 2 if loss == "cross_entropy" else 1
+    recipe = Recipe(epochs=9, batch=16, loss=loss, weight_decay=1e-2, decay=0.5, decay_every=4)
+    ours, theirs = network(outputs=outputs), network(outputs=outputs)
+    history = training.train(ours, x, y, recipe, seed=5)
+    plain_loop(theirs, x, y, recipe, seed=5)
+    assert history.epochs == 9 and not ours.training
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_training_ends_at_interpolation():
+    x, y = task()
+    recipe = Recipe(epochs=2_000, batch=50, learning_rate=1e-2, stop_loss=0.05)
+    net = network()
+    history = training.train(net, x, y, recipe, seed=0)
+    assert history.epochs < 2_000 and history.loss < 0.05
+    assert bool((net(x).argmax(1) == y).all())
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def interrupt_after(net, calls):
+    def hook(*_):
+        nonlocal calls
+        calls -= 1
+        if calls < 0:
+            raise Interrupted
+
+    return net.register_forward_pre_hook(hook)
+
+
+@pytest.mark.parametrize("calls", [0, 9, 17])
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, calls):
+    x, y = task()
+    recipe = Recipe(epochs=8, batch=16, decay=0.5, decay_every=3)
+    whole = network()
+    expected = training.train(whole, x, y, recipe, seed=1)
+    net, file = network(), tmp_path / "folder" / "state.pt"
+    given = dict(seed=1, checkpoint=file, checkpoint_seconds=0)
+    hook = interrupt_after(net, calls)
+    with pytest.raises(Interrupted):
+        training.train(net, x, y, recipe, **given)
+    hook.remove()
+    assert file.exists() == (calls >= 4)
+    fresh = network()
+    assert training.train(fresh, x, y, recipe, **given) == expected
+    for a, b in zip(whole.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not list(file.parent.glob("*"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    x, y = task()
+    file = tmp_path / "state.pt"
+    net = network()
+    hook = interrupt_after(net, 5)
+    recipe = Recipe(epochs=8, batch=16)
+    with pytest.raises(Interrupted):
+        training.train(net, x, y, recipe, seed=1, checkpoint=file, checkpoint_seconds=0)
+    hook.remove()
+    with pytest.raises(ValueError, match="belongs to another training"):
+        training.train(net, x, y, recipe, seed=2, checkpoint=file)
+    assert file.exists()
+
+
+def test_prediction_is_batched_in_eval_mode_and_restores_the_mode():
+    net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(6, 2)).double()
+    x, _ = task()
+    expected = net[1](x)
+    assert net.training
+    for batch in (1, 7, 1_000):
+        assert torch.allclose(training.predict(net, x, batch=batch), expected)
+    assert net.training
+
+
+def test_a_loss_that_is_no_number_stops_with_its_epoch():
+    x, y = task()
+    with pytest.raises(training.Diverged, match="in epoch 1 of 5.*1e\\+200"):
+        recipe = Recipe(epochs=5, batch=10, learning_rate=1e200, loss="mse")
+        training.train(network(outputs=1), x, y.double(), recipe, seed=0)
+
+
+X, Y = task(4)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "loss", "message"),
+    [
+        (X, Y[:2], "cross_entropy", "one label for each"),
+        (X[:0], Y[:0], "cross_entropy", "at least one sample"),
+        (X * math.nan, Y, "cross_entropy", "finite floats"),
+        (X.to(torch.complex128), Y, "cross_entropy", "complex128 must be finite floats"),
+        (X, Y.double(), "cross_entropy", "int64 class indices"),
+        (X, Y - 1, "cross_entropy", "int64 class indices"),
+        (X, Y, "mse", "must be finite and torch.float64"),
+        (X, Y * math.inf, "mse", "must be finite"),
+    ],
+)
+def test_data_that_cannot_be_learned_are_named(inputs, labels, loss, message):
+    with pytest.raises(ValueError, match=message):
+        training.train(network(), inputs, labels, Recipe(epochs=1, batch=1, loss=loss), seed=0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(epochs=0),
+        dict(batch=0),
+        dict(loss="hinge"),
+        dict(learning_rate=0),
+        dict(learning_rate=math.nan),
+        dict(weight_decay=-1),
+        dict(stop_loss=-0.1),
+    ],
+)
+def test_recipes_that_make_no_sense_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Recipe(**{"epochs": 1, "batch": 1} | bad)

@@ -14,6 +14,7 @@ import torch
 
 from helpers import data, theory
 from helpers.experiments import (
+    ALIGNMENT_ACTIVATIONS,
     BORDERS,
     TOLERANCE,
     alignment_grams,
@@ -79,10 +80,10 @@ def ntk_alignment_cells(profile: str) -> list[Cell]:
     ]  # fmt: skip
 
 
-# -- how wide is wide enough ----------------------------------------------------------------------
+# -- how wide is wide enough, and every share of the background ------------------------------------
 
 
-def width_alignment(
+def alignment_at(
     features: str,
     activation: str,
     alpha: float,
@@ -92,7 +93,7 @@ def width_alignment(
     trial: int,
     device: str,
 ) -> dict[str, float]:
-    """The alignment at one width; block-normalised data, so that only the width is off the law."""
+    """The alignment at one width and share; block-normalised data, as the law assumes."""
     grams = alignment_grams(features, activation, alpha, dim, samples, width, True, trial, device)
     return alignments(grams, samples)
 
@@ -111,6 +112,18 @@ def width_alignment_cells(profile: str) -> list[Cell]:
              width=width, trial=trial)
         for features, activation, widths in kinds
         for width, trial in itertools.product([*widths, math.inf], range(trials))
+    ]  # fmt: skip
+
+
+def share_alignment_cells(profile: str) -> list[Cell]:
+    dim, trials = {"smoke": (60, 3), "laptop": (400, 10), "paper": (400, 20)}[profile]
+    kinds = [("rf", name) for name in ALIGNMENT_ACTIVATIONS] + [("ntk", n) for n in DERIVATIVES]
+    return [
+        dict(features=features, activation=activation, alpha=alpha, dim=dim, samples=dim,
+             width=math.inf, trial=trial)
+        for (features, activation), alpha, trial in itertools.product(
+            kinds, [0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9], range(trials)
+        )
     ]  # fmt: skip
 
 
@@ -261,8 +274,9 @@ def core_law_cells(profile: str) -> list[Cell]:
 
 for name, trial, cells, tolerance, cheap in (
     ("ntk_alignment", ntk_alignment, ntk_alignment_cells, 0.01, lambda c: c["pool"] <= 240),
-    ("width_alignment", width_alignment, width_alignment_cells, 0.01,
+    ("width_alignment", alignment_at, width_alignment_cells, 0.01,
      lambda c: c["width"] <= 2_000 or math.isinf(c["width"])),
+    ("share_alignment", alignment_at, share_alignment_cells, 0.01, lambda c: True),
     ("ntk_gaussian", ntk_gaussian, ntk_gaussian_cells, TOLERANCE, lambda c: True),
     ("ntk_images", ntk_images, ntk_images_cells, TOLERANCE, lambda c: c["dataset"] == "mnist5k"),
     ("core_law", core_law, core_law_cells, 0.01, lambda c: c["dataset"] == "mnist5k"),

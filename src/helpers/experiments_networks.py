@@ -140,7 +140,7 @@ def networks_cells(profile: str) -> list[Cell]:
             ("mnist5k", "cnn", "unit", 100, 20, 1e-2, [10, 50], 2),
         ],
         "laptop": [
-            ("gaussian", "fc", "raw", 10_000, 1_000, 1e-3, full[:-2], 5),
+            ("gaussian", "fc", "raw", 10_000, 1_000, 1e-3, full, 5),
             ("mnist", "fc", "raw", 10_000, 1_000, 1e-3, full[:8], 5),
             ("mnist", "fc", "unit", 10_000, 1_000, 1e-3, full[:8], 5),
             # the paper's schedule to its end

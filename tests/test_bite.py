@@ -28,8 +28,8 @@ BUGS = {
     "one Hermite coefficient": (
         "03-random-features",
         "hermite",
-        "return (basis(degree, nodes) @ (weights * _values(activation, nodes))).numpy()",
-        "return (basis(degree, nodes) @ (weights * _values(activation, nodes))).numpy() "
+        "return (basis_at_nodes(degree) @ (weights * _values(activation, nodes))).numpy()",
+        "return (basis_at_nodes(degree) @ (weights * _values(activation, nodes))).numpy() "
         "* np.where(np.arange(degree + 1) == 1, 0.9, 1.0)",
     ),
     "the sign in the accuracy": (

@@ -4,6 +4,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from helpers import interactive
+
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 # pages that Sphinx makes by itself and that have no place in the order of reading
@@ -27,6 +29,8 @@ WIDE = """() => [...document.querySelectorAll(".bd-article *")].filter(element =
     && !element.closest("pre, table, .math, mjx-container, .cell_output, .table-scroll");
 }).slice(0, 5).map(element => element.tagName + "." + element.className)"""
 
+CURVES = "element => JSON.stringify(element.data.map(trace => trace.y))"
+
 
 @pytest.fixture(scope="module")
 def names(site) -> list[str]:
@@ -36,6 +40,15 @@ def names(site) -> list[str]:
         for path in site.rglob("*.html")
         if "_static" not in path.parts and path != site / "index.html"
     )
+
+
+@pytest.fixture(scope="module")
+def marked(site, names) -> list[str]:
+    """Addresses of the pages that have a figure with sliders."""
+    mark = f'class="{interactive.MARKER}"'
+    found = [name for name in names if mark in (site / name).read_text(encoding="utf8")]
+    assert found, "no page has a figure with sliders"
+    return found
 
 
 class Visit:
@@ -218,3 +231,38 @@ def test_pages_work_from_a_folder_without_a_server(visit, site, names):
         assert page.locator("mjx-container").count() >= page.locator("main .math").count()
         elsewhere = [t for t in one.trouble if "another host: http" in t or "script error" in t]
         assert elsewhere == [], name
+
+
+def test_figures_with_sliders_are_drawn_move_and_print_as_images(visit, address, marked):
+    for name in marked:
+        one = visit(PHONE)
+        page = one.go(f"{address}/{name}")
+        for figure in page.locator(f".{interactive.MARKER}").all():
+            image, plot = figure.locator("> img"), figure.locator(".js-plotly-plot")
+            image.wait_for(state="hidden", timeout=15_000)
+            assert figure.locator(".scatterlayer .trace path.js-line").count() > 0, name
+            sliders = figure.locator(".slider-rail-touch-rect")
+            for slider in sliders.all():
+                before, shown = plot.evaluate(CURVES), plot.screenshot()
+                slider.click(position={"x": 20, "y": 5})
+                page.wait_for_function(
+                    f"([plot, before]) => ({CURVES})(plot) !== before",
+                    arg=[plot.element_handle(), before],
+                )
+                assert plot.screenshot() != shown, name
+            assert sliders.count() > 0, name
+            page.emulate_media(media="print")
+            assert image.is_visible() and not plot.is_visible(), name
+            page.emulate_media(media="screen")
+            assert plot.is_visible() and not image.is_visible(), name
+        assert one.trouble == [], name
+
+
+def test_without_scripts_figures_with_sliders_are_images(chromium, address, marked):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for name in marked:
+        page.goto(f"{address}/{name}")
+        for image in page.locator(f".{interactive.MARKER} > img").all():
+            assert image.is_visible() and image.bounding_box()["height"] > 100, name
+    context.close()

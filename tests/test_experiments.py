@@ -4,10 +4,20 @@ import math
 import multiprocessing
 import resource
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from helpers import chapter, experiments, experiments_performance, sweep, theory
+from helpers import (
+    chapter,
+    experiments,
+    experiments_networks,
+    experiments_ntk,
+    experiments_performance,
+    sweep,
+    theory,
+)
 
 GAUSSIAN = dict(activation="phi2", alpha=0.5, dim=60, samples=40, pool=40, test=100, device="cpu")
 IMAGES = dict(dataset="mnist5k", activation="relu", scaling="raw", samples=60, pool=60, test=100,
@@ -63,7 +73,7 @@ def test_more_samples_than_the_dataset_has():
 
 
 @pytest.mark.parametrize("profile", chapter.PROFILES)
-@pytest.mark.parametrize("name", ["rf_gaussian", "rf_images", "rf_alignment", "rf_performance"])
+@pytest.mark.parametrize("name", sweep.names())
 def test_grids_have_no_repeated_cell(name, profile):
     cells = sweep.get(name).cells(profile)
     assert len({tuple(sorted(cell.items())) for cell in cells}) == len(cells) > 0
@@ -114,3 +124,103 @@ def test_published_times_keep_their_promise():
     assert (large["materialised_seconds"] / ours).median() > 5
     assert (small["elementwise_seconds"] / small["streamed_seconds"]).median() > 40
     assert large["streamed_memory"].max() < 2
+
+
+# -- NTK features, networks -----------------------------------------------------------------------
+
+
+def test_ntk_trials_depend_on_their_cell_alone():
+    cell = dict(derivative="h0+h1", alpha=0.5, dim=40, pool=60, test=50, width=30, device="cpu")
+    first = experiments_ntk.ntk_gaussian(**cell, samples=60, trial=1)
+    experiments_ntk.ntk_gaussian(**cell, samples=20, trial=1)
+    experiments_ntk.ntk_gaussian(**cell, samples=60, trial=2)
+    clear()
+    assert experiments_ntk.ntk_gaussian(**cell, samples=60, trial=1) == first
+
+
+def test_infinite_width_is_where_wide_ntk_trials_go():
+    cell = dict(features="ntk", activation="step", alpha=0.5, dim=60, samples=60, device="cpu")
+    narrow, wide, limit = (
+        pd.DataFrame(
+            [experiments_ntk.alignment_at(**cell, width=w, trial=t) for t in range(4)]
+        ).mean()
+        for w in (10, 20_000, math.inf)
+    )
+    for column in ("resample_mean", "zero_mean"):
+        assert wide[column] == pytest.approx(limit[column], rel=0.01)
+        assert abs(wide[column] - limit[column]) < abs(narrow[column] - limit[column])
+
+
+def test_more_samples_than_ntk_features_is_an_error():
+    cell = dict(features="ntk", activation="step", alpha=0.5, dim=4, samples=50, device="cpu")
+    with pytest.raises(ValueError, match="50 training samples but only 40 features"):
+        experiments_ntk.alignment_at(**cell, width=10, trial=0)
+
+
+def test_the_law_for_cores_is_judged_on_the_samples_that_it_has_not_seen():
+    cell = dict(dataset="mnist5k", activation="relu", samples=80, pool=80, trial=0, data_dir=None)
+    found = experiments_ntk.core_law(**cell)
+    clear()
+    images = experiments.rf_images(
+        **IMAGES | dict(scaling="blocks", samples=80, pool=80), width=math.inf
+    )
+    assert found["measured_mean"] == pytest.approx(images["alignment_mean"], abs=1e-12)
+    assert found["law_cores"] == pytest.approx(found["measured_mean"], rel=0.005)
+
+
+NETWORK = dict(dataset="mnist5k", architecture="fc", scaling="unit", samples=60, test=100,
+               epochs=60, stop_loss=1e-2, trial=0, device="cpu", data_dir=None)  # fmt: skip
+
+
+def test_a_network_remembers_its_frames_and_no_others():
+    found = experiments_networks.networks(**NETWORK)
+    assert found["train_accuracy"] == 1 and found["spurious_auc"] > 0.95
+    assert abs(found["unseen_auc"] - 0.5) < 0.1
+    assert found["epochs_run"] < 60 and found["loss"] < 1e-2
+    assert experiments_networks.networks(**NETWORK) == found
+
+
+def test_a_network_without_an_early_end_runs_its_schedule():
+    found = experiments_networks.networks(**NETWORK | dict(stop_loss=0.0, epochs=3))
+    assert found["epochs_run"] == 3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dataset"),
+    [("fc", "gaussian"), ("cnn", "mnist"), ("resnet18", "cifar10"), ("resnet50", "cifar10")],
+)
+def test_every_panel_has_its_network(architecture, dataset):
+    net = experiments_networks.network(architecture, dataset, seed=0).eval()
+    shape = {"gaussian": (1_000,), "mnist": (1, 48, 48), "cifar10": (3, 48, 48)}[dataset]
+    assert net(torch.rand(2, *shape)).shape == (2, 1 if dataset == "gaussian" else 10)
+    blocks = sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())
+    assert blocks == {"fc": 0, "cnn": 2, "resnet18": 20, "resnet50": 53}[architecture]
+
+
+def test_more_images_than_there_are_is_an_error():
+    with pytest.raises(ValueError, match="mnist5k has 4000 images in this split, 5000"):
+        experiments_networks.networks(**NETWORK | dict(samples=5_000))
+
+
+def test_published_ntk_alignments_are_within_five_percent_of_the_law():
+    rows = published("ntk_alignment").query("alpha == 0.5 and derivative != 'h0+h7' and dim == 400")
+    rows = rows[np.isfinite(rows["width"].astype(float))]
+    means = rows.groupby(["derivative", "samples"])["resample_mean"].mean()
+    assert len(means) == 9
+    for (name, samples), mean in means.items():
+        assert mean == pytest.approx(theory.gamma_ntk(name, 0.5, samples / 400), rel=0.05)
+
+
+def test_published_alignments_on_images_are_those_of_the_law_for_cores():
+    rows = published("core_law")
+    means = rows.groupby(["dataset", "activation", "samples"])[
+        ["measured_mean", "law_cores"]
+    ].mean()
+    assert len(means) == 60
+    assert (means["law_cores"] / means["measured_mean"] - 1).abs().max() < 2e-3
+
+
+def test_published_ntk_gram_is_a_thousand_times_faster_and_the_same():
+    rows = published("ntk_performance")
+    assert (rows["kronecker"] / rows["hadamard_float32"]).median() > 1_000
+    assert rows["difference"].max() < 1e-8

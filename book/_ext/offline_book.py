@@ -1,4 +1,4 @@
-"""Make the built book self-contained: MathJax from an installed package, no script from outside."""
+"""Make the built book self-contained: MathJax and plotly come from installed packages."""
 
 import importlib.util
 import shutil
@@ -19,13 +19,17 @@ KEEP = (
     "a11y/assistive-mml.js",
     "ui/lazy.js",
 )
+# what helpers.interactive marks its figures with, and the script that draws them
+MARKER = "interactive-figure"
+PLOTLY = "plotly/plotly.min.js"
 
 
-def mathjax_root() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
+def package_root(name: str) -> Path:
+    """Folder of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise ImportError(f"{PACKAGE} is not installed: it holds the MathJax files of the book.")
-    return Path(spec.origin).parent / "static" / "mathjax"
+        raise ImportError(f"{name} is not installed: it holds scripts of the book's pages.")
+    return Path(spec.origin).parent
 
 
 def copy_mathjax(app) -> None:
@@ -33,7 +37,7 @@ def copy_mathjax(app) -> None:
     target = Path(app.outdir) / "_static" / "mathjax"
     if app.builder.format != "html" or target.exists():
         return
-    root = mathjax_root()
+    root = package_root(PACKAGE) / "static" / "mathjax"
     for part in KEEP:
         source, dest = root / part, target / part
         dest.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +46,22 @@ def copy_mathjax(app) -> None:
         else:
             shutil.copy2(source, dest)
     LOG.info("offline_book: MathJax copied")
+
+
+def copy_plotly(app) -> None:
+    """Before pages are written, as MathJax; 4.9 MB that only pages with such a figure fetch."""
+    target = Path(app.outdir) / "_static" / PLOTLY
+    if app.builder.format != "html" or target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(package_root("plotly") / "package_data" / target.name, target)
+    LOG.info("offline_book: plotly copied")
+
+
+def add_plotly(app, pagename, templatename, context, doctree) -> None:
+    """To pages with such a figure. Deferred: the figures wait for DOMContentLoaded."""
+    if f'class="{MARKER}"' in context.get("body", ""):
+        app.add_js_file(PLOTLY, loading_method="defer")
 
 
 def use_local_mathjax(app, config) -> None:
@@ -64,5 +84,8 @@ def setup(app) -> dict:
     app.set_html_assets_policy("always")
     app.connect("config-inited", use_local_mathjax)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("builder-inited", copy_plotly)
+    # before the scripts of the page are filtered
+    app.connect("html-page-context", add_plotly, priority=800)
     app.connect("html-page-context", drop_unused_scripts, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

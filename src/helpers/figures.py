@@ -25,12 +25,22 @@ COLOURS = {
     "relu": SKY,
     "tanh": PINK,
     "fresh": "#777777",
+    # NTK: phi' has the colour of the phi that it is nearest to, in dashes. The eighth curve takes
+    # a brown, as the palette's other hues mean something already.
+    "h0+h1": ORANGE,
+    "h0+h3": GREEN,
+    "h0+h7": "#8C510A",
+    "step": SKY,
 }
 LABELS = {
     "phi2": r"$\phi_2 = h_1 + h_2$",
     "phi4": r"$\phi_4 = h_1 + h_4$",
     "relu": "ReLU",
     "tanh": "tanh",
+    "h0+h1": r"$h_0 + h_1$",
+    "h0+h3": r"$h_0 + h_3$",
+    "h0+h7": r"$h_0 + h_7$",
+    "step": "step (ReLU)",
 }
 
 

@@ -132,6 +132,12 @@ def quadrature() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(t), torch.from_numpy(w)
 
 
+@lru_cache(maxsize=4)
+def basis_at_nodes(degree: int) -> torch.Tensor:
+    """:func:`basis` at the nodes of :func:`quadrature`: `(degree + 1, 1600)`, not to be changed."""
+    return basis(degree, quadrature()[0])
+
+
 def coefficients(activation: str | Activation, degree: int) -> np.ndarray:
     r"""Hermite coefficients :math:`\mu_0, …, \mu_{degree}` of an activation.
 
@@ -153,7 +159,7 @@ def coefficients(activation: str | Activation, degree: int) -> np.ndarray:
     if not 0 <= degree <= 100:
         raise ValueError(f"degree is {degree}: allowed are 0 to 100")
     nodes, weights = quadrature()
-    return (basis(degree, nodes) @ (weights * _values(activation, nodes))).numpy()
+    return (basis_at_nodes(degree) @ (weights * _values(activation, nodes))).numpy()
 
 
 def second_moment(activation: str | Activation) -> float:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from helpers.hermite import Activation, basis, quadrature, resolve
+from helpers.hermite import Activation, basis_at_nodes, quadrature, resolve
 
 # Neurons that share one random stream: weights do not depend on how many are held at a time.
 _STREAM = 256
@@ -267,7 +267,7 @@ def _scaled_coefficients(
     nodes, weights = quadrature()
     scales, position = torch.unique(scale.double().cpu(), return_inverse=True)
     values = resolve(activation)(scales[:, None] * nodes)
-    table = (basis(_SERIES_DEGREE, nodes) * weights) @ values.T
+    table = (basis_at_nodes(_SERIES_DEGREE) * weights) @ values.T
     return table[:, position], (values.square() @ weights)[position]
 
 

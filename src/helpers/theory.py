@@ -11,7 +11,14 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from helpers.hermite import Activation, basis, coefficients, quadrature, resolve, second_moment
+from helpers.hermite import (
+    Activation,
+    basis_at_nodes,
+    coefficients,
+    quadrature,
+    resolve,
+    second_moment,
+)
 
 # ----------------------------------------------------------------------------------------------
 # Part I: random features
@@ -293,7 +300,7 @@ def _query_weights(
     if query == "zero":
         nodes, weights = quadrature()
         values = resolve(activation)(math.sqrt(alpha) * nodes)
-        shrunk = (basis(_DEGREE, nodes) @ (weights * values)).numpy()
+        shrunk = (basis_at_nodes(_DEGREE) @ (weights * values)).numpy()
         return mu * _powers(math.sqrt(alpha)) * shrunk
     raise ValueError(f"query is {query!r}: allowed are {', '.join(map(repr, QUERIES))}")
 

@@ -32,6 +32,30 @@ BUGS = {
         "return (basis_at_nodes(degree) @ (weights * _values(activation, nodes))).numpy() "
         "* np.where(np.arange(degree + 1) == 1, 0.9, 1.0)",
     ),
+    "a factor in the law of NTK features": (
+        "04-ntk-features",
+        "theory",
+        "return float(alpha * (shared[0] * rho + higher) / own)",
+        "return float((shared[0] * rho + higher) / own)",
+    ),
+    "the query of another frame": (
+        "05-trained-networks",
+        "experiments_networks",
+        "torch.cat([other.x, block.y], 1)",
+        "torch.cat([other.x, other.y], 1)",
+    ),
+    "the sign of the stability": (
+        "06-stability-and-generalisation",
+        "alignment",
+        "return (self.inverse @ labels.double()) / self.inverse.diagonal()",
+        "return -(self.inverse @ labels.double()) / self.inverse.diagonal()",
+    ),
+    "a term in the law for real cores": (
+        "07-how-far",
+        "theory",
+        "float(q(1 - alpha) + alpha * slope(1 - alpha))",
+        "float(q(1 - alpha))",
+    ),
     "the sign in the accuracy": (
         "90-performance",
         "metrics",

@@ -234,6 +234,10 @@ def test_smoke_runs_have_one_thread_and_no_run_draws_progress_bars(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert book.kernel_environment("smoke")["OMP_NUM_THREADS"] == "1"
     assert "OMP_NUM_THREADS" not in book.kernel_environment("laptop")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert book.kernel_environment("laptop")["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert book.kernel_environment("laptop")["OMP_WAIT_POLICY"] == "active"
     assert book.kernel_environment("paper")["BOOK_PROGRESS"] == "0"
     with book.environment({"OMP_NUM_THREADS": "1"}):
         assert os.environ["OMP_NUM_THREADS"] == "1"

@@ -43,6 +43,13 @@ LABELS = {
     "step": "step (ReLU)",
 }
 
+# datasets of two classes, as panel titles and in the order of panels
+TITLES = {
+    "mnist": "MNIST, 1 vs 7",
+    "mnist5k": "MNIST subset, 1 vs 7",
+    "cifar10": "CIFAR-10, cat vs ship",
+}
+
 
 def use_style() -> None:
     """Apply the book's style to matplotlib: readable when a page shrinks a figure to 60 %."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import update_bn
 
 from helpers import data, metrics, models, training
 from helpers.chapter import project_root
@@ -94,7 +95,8 @@ def networks(
     """One network on `samples` samples, asked about its training frames and about unseen ones.
 
     `dataset` is "gaussian" or one of images; the schedule has `epochs` epochs, cut short at a
-    training loss below `stop_loss` (0: never).
+    training loss below `stop_loss` (0: never). After an early end the statistics of batch
+    normalisation, if there is any, are taken anew from the training set.
     """
     # every (trial, N) draws its own data and weights, as in the paper
     seed = int(np.random.SeedSequence([trial, samples]).generate_state(1)[0])
@@ -115,6 +117,10 @@ def networks(
     name = hashlib.sha256(repr(cell).encode()).hexdigest()[:16]
     checkpoint = project_root() / "_build" / "checkpoints" / f"{name}.pt"
     history = training.train(model, inputs[0], labels[0], recipe, seed=seed, checkpoint=checkpoint)
+    if history.epochs < epochs:
+        # after an early end the running averages of batch normalisation lag behind the weights
+        update_bn(inputs[0].split(recipe.batch), model)
+        model.eval()
     train, frames, held_out, unseen = (training.predict(model, x[:test]) for x in inputs)
     truth, test_truth = labels[0][:test], labels[1]
     return {
@@ -150,6 +156,7 @@ def networks_cells(profile: str) -> list[Cell]:
             ("cifar10", "cnn", "raw", 5_000, 1_000, 1e-3, full[:7], 5),
             ("cifar10", "resnet18", "raw", 2_000, 200, 1e-2, [10, 50, 200, 500], 5),
             ("cifar10", "resnet50", "raw", 2_000, 200, 1e-2, [10, 50, 200], 5),
+            ("cifar10", "resnet18", "raw", 2_000, 200, 0.0, [50], 5),
             ("mnist", "cnn", "raw", 5_000, 1_000, 0.0, [100], 5),
         ],
         "paper": [

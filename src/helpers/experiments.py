@@ -315,7 +315,6 @@ ALIGNMENT_ACTIVATIONS = ["phi2", "phi4", "relu", "tanh"]
 
 
 def rf_alignment_cells(profile: str) -> list[Cell]:
-    # (dims, widths, normalise, alphas, [(pool, sizes, trials)])
     grids = {
         "smoke": [
             ([200], 4_000, False, [0.25, 0.5], [(200, [30, 200], 4)]),
@@ -336,13 +335,19 @@ def rf_alignment_cells(profile: str) -> list[Cell]:
              [(3_200, [2, 6, 20, 60, 200, 600, 2_000, 3_200], 10)]),
         ],
     }[profile]  # fmt: skip
+    return alignment_cells("activation", ALIGNMENT_ACTIVATIONS, grids)
+
+
+def alignment_cells(key: str, names: list[str], grids: list[tuple]) -> list[Cell]:
+    """Every name at every point of grids `(dims, width, normalise, alphas, [(pool, sizes,
+    trials)])`; `key` is the parameter that takes the name."""
     return [
-        dict(activation=activation, alpha=alpha, dim=dim, samples=samples, pool=pool,
+        dict({key: name}, alpha=alpha, dim=dim, samples=samples, pool=pool,
              width=width, normalise=normalise, trial=trial)
         for dims, width, normalise, alphas, pools in grids
         for pool, sizes, trials in pools
-        for dim, alpha, activation, trial, samples in itertools.product(
-            dims, alphas, ALIGNMENT_ACTIVATIONS, range(trials), sizes
+        for dim, alpha, name, trial, samples in itertools.product(
+            dims, alphas, names, range(trials), sizes
         )
     ]  # fmt: skip
 

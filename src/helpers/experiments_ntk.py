@@ -17,6 +17,7 @@ from helpers.experiments import (
     ALIGNMENT_ACTIVATIONS,
     BORDERS,
     TOLERANCE,
+    alignment_cells,
     alignment_grams,
     alignments,
     framed_pair,
@@ -49,7 +50,6 @@ def ntk_alignment(
 
 
 def ntk_alignment_cells(profile: str) -> list[Cell]:
-    # (dims, width, normalise, alphas, [(pool, sizes, trials)])
     grids = {
         "smoke": [
             ([60], 200, False, [0.5], [(240, [60, 240], 5)]),
@@ -69,15 +69,7 @@ def ntk_alignment_cells(profile: str) -> list[Cell]:
              [(3_200, [2, 6, 20, 60, 200, 600, 2_000, 3_200], 10)]),
         ],
     }[profile]  # fmt: skip
-    return [
-        dict(derivative=derivative, alpha=alpha, dim=dim, samples=samples, pool=pool,
-             width=width, normalise=normalise, trial=trial)
-        for dims, width, normalise, alphas, pools in grids
-        for pool, sizes, trials in pools
-        for dim, alpha, derivative, trial, samples in itertools.product(
-            dims, alphas, DERIVATIVES, range(trials), sizes
-        )
-    ]  # fmt: skip
+    return alignment_cells("derivative", DERIVATIVES, grids)
 
 
 # -- how wide is wide enough, and every share of the background ------------------------------------

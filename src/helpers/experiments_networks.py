@@ -158,7 +158,6 @@ def networks_cells(profile: str) -> list[Cell]:
             ("cifar10", "resnet50", "raw", 2_000, 200, 1e-2, [10, 50, 200], 5),
             ("cifar10", "resnet18", "raw", 2_000, 200, 0.0, [50], 5),
             ("mnist", "cnn", "raw", 5_000, 1_000, 0.0, [100], 5),
-            ("cifar10", "resnet18", "raw", 2_000, 200, 1e-2, [2_000], 5),
         ],
         "paper": [
             *((dataset, architecture, "raw", 10_000, 1_000, 0.0, full, 10)

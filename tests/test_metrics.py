@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from helpers import metrics
 
@@ -66,3 +67,52 @@ def test_prediction_without_alignment_is_plain_query_accuracy():
     assert metrics.predicted_accuracy(f, fq, g, 0.0) == metrics.sign_accuracy(fq, g)
     # an interpolator that is always wrong by much memorises every label it is aligned with
     assert metrics.predicted_accuracy(-100 * g, fq, g, 0.5) == 1
+
+
+def test_accuracy_and_auc_of_several_outputs_agree_with_scikit_learn():
+    draw = torch.Generator().manual_seed(0)
+    outputs = torch.randn(200, 4, generator=draw)
+    labels = torch.randint(0, 4, (200,), generator=draw)
+    answers = outputs.argmax(1)
+    assert metrics.accuracy(outputs, labels) == accuracy_score(labels, answers)
+    expected = [roc_auc_score(labels == c, outputs[:, c]) for c in range(4)]
+    assert metrics.mean_auc(outputs, labels) == pytest.approx(np.mean(expected))
+
+
+def test_one_output_is_read_by_its_sign():
+    outputs, labels = torch.tensor([[0.5], [-1.0], [2.0]]), torch.tensor([1.0, 1.0, -1.0])
+    assert metrics.accuracy(outputs, labels) == pytest.approx(1 / 3)
+    assert metrics.mean_auc(outputs, labels) == metrics.auc(outputs[:, 0], labels)
+
+
+def test_a_shift_of_an_output_changes_the_answer_and_not_the_auc():
+    outputs = torch.eye(3)[[0, 1, 2, 0]] + torch.tensor([5.0, 0.0, 0.0])
+    labels = torch.tensor([0, 1, 2, 0])
+    assert metrics.accuracy(outputs, labels) == 0.5
+    assert metrics.mean_auc(outputs, labels) == 1.0
+    assert math.isnan(metrics.mean_auc(outputs[:1], labels[:1]))
+
+
+def test_spurious_score_counts_strict_rises_of_the_target():
+    clean = torch.tensor([[0.50, 0.50], [0.5, 0.5], [0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)
+    after = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9], [0.9, 0.1]], dtype=torch.float64)
+    assert metrics.spurious_score(clean, after, target=0) == 0.5
+    assert metrics.spurious_score(clean, after, target=0, eps=0.25) == 0.25
+    assert metrics.spurious_score(clean, after, target=1) == 0.25
+    assert metrics.spurious_score(clean, clean, target=1, eps=0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("clean", "after", "target", "eps", "message"),
+    [
+        (torch.ones(2, 3), torch.ones(2, 2), 0, 0.1, r"shapes \(2, 3\) and \(2, 2\)"),
+        (torch.ones(0, 3), torch.ones(0, 3), 0, 0.1, "non-empty"),
+        (torch.ones(2, 3), torch.ones(2, 3), 3, 0.1, "target is 3: allowed are 0 to 2"),
+        (torch.ones(2, 3), torch.ones(2, 3), 0, 1.0, "eps is 1.0"),
+        (torch.ones(2, 3), 2 * torch.ones(2, 3), 0, 0.1, "apply softmax"),
+        (torch.full((2, 3), math.nan), torch.ones(2, 3), 0, 0.1, "numbers from 0 to 1"),
+    ],
+)
+def test_spurious_score_names_bad_input(clean, after, target, eps, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.spurious_score(clean, after, target, eps)

@@ -99,6 +99,47 @@ def predicted_accuracy(
     return float((labels * query_outputs + gamma * (1 - labels * outputs) > 0).double().mean())
 
 
+def spurious_score(
+    clean_probs: torch.Tensor, spurious_probs: torch.Tensor, target: int, eps: float = 0.1
+) -> float:
+    r"""Share of images whose probability for the target class rises by more than eps.
+
+    .. math:: \mathrm{SS}_\epsilon = \frac{1}{|D|}\,\bigl|\{x\in D:
+              f_c(\Phi(x, v)) - f_c(x) > \epsilon\}\bigr|
+
+    Args:
+        clean_probs: `(m, classes)` probabilities on the images of D.
+        spurious_probs: `(m, classes)` probabilities on the same images with the pattern v.
+        target: the class c whose training examples carried the pattern.
+        eps: threshold, in [0, 1); the paper takes one over the number of classes.
+
+    Raises:
+        ValueError: shapes that differ, a class that does not exist, eps outside its range, entries
+            that are no probabilities.
+
+    Source: Yang, Chou & Chaudhuri 2022, equation 1. Their figures take all test images for D; for
+    the images of other classes, pass those rows only.
+
+    >>> clean = torch.tensor([[0.2, 0.8], [0.9, 0.1]])
+    >>> spurious_score(clean, torch.tensor([[0.7, 0.3], [0.95, 0.05]]), target=0)
+    0.5
+    """
+    if clean_probs.shape != spurious_probs.shape or clean_probs.ndim != 2 or not len(clean_probs):
+        raise ValueError(
+            f"probabilities have shapes {tuple(clean_probs.shape)} and "
+            f"{tuple(spurious_probs.shape)}: expected the same non-empty (m, classes)"
+        )
+    if not 0 <= target < clean_probs.shape[1]:
+        raise ValueError(f"target is {target}: allowed are 0 to {clean_probs.shape[1] - 1}")
+    if not 0 <= eps < 1:
+        raise ValueError(f"eps is {eps}: allowed is [0, 1)")
+    for probs in (clean_probs, spurious_probs):
+        if not bool(((probs >= 0) & (probs <= 1)).all()):
+            raise ValueError("probabilities must be numbers from 0 to 1 (apply softmax first)")
+    rise = spurious_probs[:, target].double() - clean_probs[:, target].double()
+    return float((rise > eps).double().mean())
+
+
 class Interval(NamedTuple):
     """A mean with its confidence interval."""
 

@@ -113,6 +113,116 @@ def test_spurious_score_counts_strict_rises_of_the_target():
         (torch.full((2, 3), math.nan), torch.ones(2, 3), 0, 0.1, "numbers from 0 to 1"),
     ],
 )
-def test_spurious_score_names_bad_input(clean, after, target, eps, message):
+def test_scores_name_bad_input(clean, after, target, eps, message):
     with pytest.raises(ValueError, match=message):
         metrics.spurious_score(clean, after, target, eps)
+    with pytest.raises(ValueError, match=message):
+        metrics.normalised_score(clean, after, target, eps, kind="relative")
+
+
+def pair(*columns):
+    """Probabilities of two classes from those of class 0, float64 as the thresholds are."""
+    first = torch.tensor(columns, dtype=torch.float64)
+    return torch.stack([first, 1 - first], 1)
+
+
+def test_normalised_scores_by_hand():
+    clean, after = pair(0.875, 0.5, 0.25, 0.5), pair(0.9375, 0.625, 0.5, 0.25)
+    # rises .0625, .125, .25, -.25; by headroom 1/2, 1/4, 1/3, < 0; relative 1/14, 1/4, 1, < 0
+    for eps, headroom, relative in ((0.1, 0.75, 0.5), (0.25, 0.5, 0.25), (0.4, 0.25, 0.25)):
+        assert metrics.normalised_score(clean, after, 0, eps, kind="headroom") == headroom
+        assert metrics.normalised_score(clean, after, 0, eps, kind="relative") == relative
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "headroom", "relative"),
+    [
+        (1.0, 1.0, 0, 0),  # no headroom: 0/0
+        (1.0, 0.5, 0, 0),  # no headroom and a fall
+        (0.0, 0.0, 0, 0),  # nothing from nothing: 0/0
+        (0.0, 0.001, 0, 1),  # infinitely more than nothing
+        (0.0, 1.0, 1, 1),
+    ],
+)
+def test_normalised_scores_at_probability_zero_and_one(before, after, headroom, relative):
+    clean, after = pair(before), pair(after)
+    assert metrics.normalised_score(clean, after, 0, kind="headroom") == headroom
+    assert metrics.normalised_score(clean, after, 0, kind="relative") == relative
+
+
+shares = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20)
+
+
+@given(shares, st.floats(0, 0.9))
+def test_normalised_scores_are_no_smaller_than_the_score(values, eps):
+    clean, after = (pair(*column) for column in zip(*values, strict=True))
+    score = metrics.spurious_score(clean, after, 0, eps)
+    for kind in metrics.NORMALISATIONS:
+        assert score <= metrics.normalised_score(clean, after, 0, eps, kind=kind) <= 1
+        assert metrics.normalised_score(clean, clean, 0, eps, kind=kind) == 0
+
+
+@given(shares)
+def test_every_rise_counts_at_threshold_zero(values):
+    values = [(round(a, 3), round(b, 3)) for a, b in values]
+    clean, after = (pair(*column) for column in zip(*values, strict=True))
+    rises = np.mean([b > a for a, b in values])
+    assert metrics.spurious_score(clean, after, 0, 0.0) == rises
+    assert metrics.normalised_score(clean, after, 0, 0.0, kind="headroom") == rises
+    assert metrics.normalised_score(clean, after, 0, 0.0, kind="relative") == rises
+
+
+def test_normalised_score_names_an_unknown_kind():
+    with pytest.raises(ValueError, match="kind is 'N3': allowed are 'headroom', 'relative'"):
+        metrics.normalised_score(pair(0.5), pair(0.5), 0, kind="N3")
+
+
+grid = st.integers(-1000, 1000).map(lambda i: i / 100)
+trials = st.lists(grid, min_size=2, max_size=12)
+
+
+def varies(values):
+    return len(set(values)) > 1
+
+
+@given(trials.filter(varies), trials.filter(varies))
+def test_welch_is_scipys(a, b):
+    expected = stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
+    assert metrics.welch_greater(a, b) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@given(trials, trials)
+def test_welch_of_swapped_groups_adds_up_to_one(a, b):
+    both = metrics.welch_greater(a, b) + metrics.welch_greater(b, a)
+    # two groups of one and the same value: neither is above the other
+    assert both == pytest.approx(1 if varies(a) or varies(b) or a[0] != b[0] else 2)
+
+
+def test_welch_by_hand():
+    # means 2 and 0, variances 1 and 1, three values each: t = 2 / sqrt(2/3) with 4 degrees
+    expected = stats.t.sf(2 / (2 / 3) ** 0.5, 4)
+    assert metrics.welch_greater([1, 2, 3], [-1, 0, 1]) == pytest.approx(expected)
+    assert metrics.welch_greater(torch.tensor([1.0, 2.0, 3.0]), np.array([-1, 0, 1])) == (
+        pytest.approx(expected)
+    )
+
+
+def test_welch_with_one_constant_group_is_a_test_of_the_other():
+    """A clean network's score is often exactly 0 in all trials; .1 has no exact mean."""
+    a = [0.3, 0.4, 0.2, 0.5]
+    for constant in (0.0, 0.1):
+        expected = stats.ttest_1samp(a, constant, alternative="greater").pvalue
+        assert metrics.welch_greater(a, [constant] * 3) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("a", "b", "p"), [(0.1, 0.0, 0), (0.0, 0.1, 1), (0.1, 0.1, 1)])
+def test_welch_without_any_variance(a, b, p):
+    assert metrics.welch_greater([a] * 3, [b] * 6) == p
+
+
+@pytest.mark.parametrize("bad", [[], [1.0], [1.0, math.nan], [1.0, math.inf]])
+def test_welch_needs_two_finite_numbers_in_each_group(bad):
+    with pytest.raises(ValueError, match="^a is .* at least two numbers, all of them finite"):
+        metrics.welch_greater(bad, [1.0, 2.0])
+    with pytest.raises(ValueError, match="^b is "):
+        metrics.welch_greater([1.0, 2.0], bad)

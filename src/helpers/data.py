@@ -31,6 +31,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+# Patterns are data too: chapters find all of it under helpers.data.
+from helpers.patterns import (  # noqa: F401
+    PATTERNS,
+    SpuriousSet,
+    add_pattern,
+    pattern,
+    pattern_norm,
+    spurious_rows,
+    with_spurious,
+)
+
 ORDER_SEED = 0  # of the fixed shuffles: image folders and mnist5k come sorted by class
 DIGITS = tuple("0123456789")
 FASHION = (

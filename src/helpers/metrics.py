@@ -10,6 +10,8 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+NORMALISATIONS = ("headroom", "relative")
+
 
 def sign_accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Share of outputs on the side of their label, -1 or +1; an output of zero counts as wrong.
@@ -124,6 +126,59 @@ def spurious_score(
     >>> spurious_score(clean, torch.tensor([[0.7, 0.3], [0.95, 0.05]]), target=0)
     0.5
     """
+    before, after = _target_probs(clean_probs, spurious_probs, target, eps)
+    return float((after - before > eps).double().mean())
+
+
+def normalised_score(
+    clean_probs: torch.Tensor,
+    spurious_probs: torch.Tensor,
+    target: int,
+    eps: float = 0.1,
+    *,
+    kind: str,
+) -> float:
+    r"""Share of images whose probability for the target class rises by much for its start value.
+
+    Like :func:`spurious_score`, with the rise divided by the most it could be or by its start:
+
+    .. math:: \frac{f_c(\Phi(x, v)) - f_c(x)}{1 - f_c(x)} > \epsilon
+              \quad\text{or}\quad \frac{f_c(\Phi(x, v)) - f_c(x)}{f_c(x)} > \epsilon
+
+    Where nothing was to be gained (headroom 0) or 0 stayed 0 the ratio is 0/0, and the image is not
+    counted; a rise from exactly 0 is infinite as a relative gain and is counted. Neither score is
+    smaller than :func:`spurious_score`.
+
+    Args:
+        clean_probs: `(m, classes)` probabilities on the images of D.
+        spurious_probs: `(m, classes)` probabilities on the same images with the pattern v.
+        target: the class c whose training examples carried the pattern.
+        eps: threshold, in [0, 1).
+        kind: `"headroom"` divides by :math:`1 - f_c(x)`, `"relative"` by :math:`f_c(x)`.
+
+    Raises:
+        ValueError: an unknown kind, and as :func:`spurious_score`.
+
+    Source: two readings of the normalised score of Yang, Chou & Chaudhuri 2022 (equation 5).
+
+    >>> clean, after = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.95, 0.05]])
+    >>> normalised_score(clean, after, 0, kind="headroom")
+    1.0
+    >>> normalised_score(clean, after, 0, kind="relative")
+    0.0
+    """
+    if kind not in NORMALISATIONS:
+        raise ValueError(f"kind is {kind!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
+    before, after = _target_probs(clean_probs, spurious_probs, target, eps)
+    # 0/0 is NaN, which is not above eps
+    ratio = (after - before) / (1 - before if kind == "headroom" else before)
+    return float((ratio > eps).double().mean())
+
+
+def _target_probs(
+    clean_probs: torch.Tensor, spurious_probs: torch.Tensor, target: int, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Checked probabilities of the target class without and with the pattern, float64 `(m,)`."""
     if clean_probs.shape != spurious_probs.shape or clean_probs.ndim != 2 or not len(clean_probs):
         raise ValueError(
             f"probabilities have shapes {tuple(clean_probs.shape)} and "
@@ -136,8 +191,44 @@ def spurious_score(
     for probs in (clean_probs, spurious_probs):
         if not bool(((probs >= 0) & (probs <= 1)).all()):
             raise ValueError("probabilities must be numbers from 0 to 1 (apply softmax first)")
-    rise = spurious_probs[:, target].double() - clean_probs[:, target].double()
-    return float((rise > eps).double().mean())
+    return clean_probs[:, target].double(), spurious_probs[:, target].double()
+
+
+def welch_greater(a: Sequence[float], b: Sequence[float]) -> float:
+    """One-sided p-value of Welch's test: small when the mean of `a` is above the mean of `b`.
+
+    The two groups may differ in variance. With no variance in either group the statistic is not
+    defined: the p-value is then 0 if a's value is the larger one and 1 if it is not (also when the
+    two are equal, since then nothing speaks for a difference).
+
+    Args:
+        a: one number a trial, at least two, all finite.
+        b: the same for the group to compare with; it may have another length.
+
+    Raises:
+        ValueError: a group of fewer than two numbers, or with NaN or infinity in it.
+
+    >>> round(welch_greater([0.4, 0.5, 0.6], [0.1, 0.2, 0.3]), 4)
+    0.0107
+    >>> welch_greater([0.9, 0.9], [0.0, 0.0]), welch_greater([0.0, 0.0], [0.0, 0.0])
+    (0.0, 1.0)
+    """
+    moments = []
+    for name, values in (("a", a), ("b", b)):
+        sample = np.asarray(values, dtype=float).reshape(-1)
+        if sample.size < 2 or not np.isfinite(sample).all():
+            raise ValueError(
+                f"{name} is {values!r}: the test needs at least two numbers, all of them finite"
+            )
+        # exact for equal values, where sums would round (and scipy would warn)
+        same = bool((sample == sample[0]).all())
+        mean, spread = (sample[0], 0.0) if same else (sample.mean(), sample.std(ddof=1))
+        moments += [float(mean), float(spread), sample.size]
+    if moments[1] ** 2 == moments[4] ** 2 == 0:  # the squares: a tiny spread may vanish in them
+        return 0.0 if moments[0] > moments[3] else 1.0
+    return float(
+        stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="greater").pvalue
+    )
 
 
 class Interval(NamedTuple):

@@ -1,4 +1,4 @@
-"""The networks that the chapters train: fully connected, a small CNN, ResNets.
+"""The networks that the chapters train: fully connected, small CNNs, ResNets, VGG-16.
 
 Initial weights come from a seed of their own and leave torch's global random state as it was.
 """
@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 RESNETS = (18, 34, 50)
 STEMS = ("imagenet", "small")
+# of the channels of CIFAR-10, pixels in [0, 1], as Yang, Chou & Chaudhuri 2022 take them
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def fully_connected(inputs: int, hidden: Sequence[int], outputs: int, *, seed: int) -> nn.Module:
@@ -121,6 +124,181 @@ def resnet(
             net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         return net
+
+    return _seeded(build, seed)
+
+
+class Normalise(nn.Module):
+    """First layer that takes images `(n, c, h, w)` to (x - mean) / std, channel by channel.
+
+    Inside the network, so that what is added to or clipped in images acts on pixels in [0, 1]. Mean
+    and std are buffers: they move with the network and are not trained.
+
+    Args:
+        mean: one number a channel.
+        std: one positive number a channel.
+
+    Raises:
+        ValueError: no channel, lengths that differ, or a std which is not positive; when called,
+            images with another number of channels.
+
+    >>> Normalise([0.5], [0.25])(torch.ones(1, 1, 1, 2)).flatten().tolist()
+    [2.0, 2.0]
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if not len(mean) or len(mean) != len(std) or not all(s > 0 for s in std):
+            raise ValueError(
+                f"mean is {tuple(mean)} and std is {tuple(std)}: expected one number a channel in "
+                "both, and each std above 0"
+            )
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # grey images would be broadcast to the channels of mean without a word
+        if x.ndim < 3 or x.shape[-3] != len(self.mean):
+            raise ValueError(
+                f"images have shape {tuple(x.shape)}: expected (n, {len(self.mean)}, h, w)"
+            )
+        return (x - self.mean) / self.std
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, and a shortcut without parameters (option A of He et al.)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.extra = stride, after - before
+        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        short = x
+        if self.stride > 1 or self.extra:
+            low = self.extra // 2  # new channels are zeros, half of them below and half above
+            short = x[:, :, :: self.stride, :: self.stride]
+            short = functional.pad(short, (0, 0, 0, 0, low, self.extra - low))
+        return functional.relu(out + short)
+
+
+def cifar_resnet(depth: int, outputs: int, *, width: int = 16, seed: int) -> nn.Module:
+    """The ResNet for 32 x 32 colour pixels: stages of `width`, 2 `width` and 4 `width` channels.
+
+    Images are `(n, 3, h, w)` with pixels in [0, 1]; their normalisation is the first layer.
+
+    Args:
+        depth: 6 k + 2 with k blocks of two convolutions a stage: 8, 14, 20, 32, ..., 110.
+        outputs: number of outputs.
+        width: channels of the first stage; 16 in the paper, less for a miniature.
+        seed: of the initial weights (Kaiming-normal for convolutions and the linear layer).
+
+    Raises:
+        ValueError: a depth that is not 6 k + 2, or a size below 1.
+
+    Source: He et al. 2016, section 4.2, with option A shortcuts; normalisation and initial weights
+    as in the released code of Yang, Chou & Chaudhuri 2022.
+
+    >>> net = cifar_resnet(20, 10, seed=0)
+    >>> sum(p.numel() for p in net.parameters())
+    269722
+    """
+    if depth < 8 or depth % 6 != 2:
+        raise ValueError(f"depth is {depth}: allowed is 6 k + 2, which is 8, 14, 20, 26, 32, ...")
+    _check_sizes([outputs, width])
+
+    def build() -> nn.Module:
+        layers: list[nn.Module] = [
+            Normalise(CIFAR_MEAN, CIFAR_STD),
+            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        ]  # fmt: skip
+        before = width
+        for stage in range(3):
+            for block in range((depth - 2) // 6):
+                stride = 2 if stage and not block else 1
+                layers.append(_ResidualBlock(before, width * 2**stage, stride))
+                before = width * 2**stage
+        net = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs)
+        )
+        for layer in net.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight)
+        return net
+
+    return _seeded(build, seed)
+
+
+def trades_cnn(outputs: int, *, seed: int) -> nn.Module:
+    """Four 3 x 3 convolutions and three linear layers on grey images, `(n, 1, 28, 28)`.
+
+    32, 32, 64 and 64 channels without padding, ReLU after each and 2 x 2 max-pooling after each
+    two; then 200 and 200 units, with dropout of one half after the first. The last layer starts at
+    zero: an untrained network gives every class the same probability.
+
+    Args:
+        outputs: number of outputs.
+        seed: of the initial weights (Kaiming-normal for convolutions, whose biases are 0; PyTorch's
+            default law for the first two linear layers).
+
+    Raises:
+        ValueError: a size below 1.
+
+    Source: the small CNN of Zhang et al. 2019 (TRADES), as Yang, Chou & Chaudhuri 2022 use it.
+
+    >>> net = trades_cnn(10, seed=0)
+    >>> sum(p.numel() for p in net.parameters())
+    312202
+    """
+    _check_sizes([outputs])
+
+    def build() -> nn.Module:
+        net = nn.Sequential(
+            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * 4 * 4, 200), nn.ReLU(), nn.Dropout(0.5),
+            nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, outputs),
+        )  # fmt: skip
+        for layer in net:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(net[-1].weight)
+        nn.init.zeros_(net[-1].bias)
+        return net
+
+    return _seeded(build, seed)
+
+
+def vgg16(outputs: int, *, seed: int) -> nn.Module:
+    """torchvision's VGG-16 without batch normalisation, untrained, with pixels in [0, 1] as input.
+
+    Images are `(n, 3, h, w)` of at least 32 x 32 pixels; their normalisation is the first layer.
+
+    Args:
+        outputs: number of outputs.
+        seed: of the initial weights (torchvision's laws).
+
+    Raises:
+        ValueError: a size below 1.
+
+    Source: Simonyan & Zisserman 2015, as Yang, Chou & Chaudhuri 2022 use it.
+
+    >>> with torch.device("meta"):  # counts only: the weights are half a gigabyte
+    ...     net = vgg16(10, seed=0)
+    >>> sum(p.numel() for p in net.parameters())
+    134301514
+    """
+    _check_sizes([outputs])
+    import torchvision  # slow to import, and needed here only
+
+    def build() -> nn.Module:
+        net = torchvision.models.vgg16(weights=None, num_classes=outputs)
+        return nn.Sequential(Normalise(CIFAR_MEAN, CIFAR_STD), net)
 
     return _seeded(build, seed)
 

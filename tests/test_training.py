@@ -164,3 +164,88 @@ def test_data_that_cannot_be_learned_are_named(inputs, labels, loss, message):
 def test_recipes_that_make_no_sense_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Recipe(**{"epochs": 1, "batch": 1} | bad)
+
+
+def test_tiny_numbers_are_zero_during_training_and_not_afterwards():
+    def tiny():
+        return float(torch.tensor(1e-39) * 0.5)
+
+    assert tiny()
+    with training.randomness(0, torch.device("cpu")):
+        assert not tiny()
+        with training.randomness(0, torch.device("cpu")):
+            pass
+        assert not tiny()
+    assert tiny()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": "sgd", "momentum": 0.9},
+        {"clip_value": 1e-3},
+        {"clip_norm": 1e-2},
+        {"decay": 0.1, "milestones": (2, 3)},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_options_are_those_of_torch(changes):
+    x, y = task()
+    recipe = Recipe(epochs=4, batch=50, learning_rate=1e-2, **changes)
+    ours, theirs = network(), network()
+    training.train(ours, x, y, recipe, seed=0)
+    optimiser = torch.optim.Adam(theirs.parameters(), lr=1e-2)
+    if recipe.optimiser == "sgd":
+        optimiser = torch.optim.SGD(theirs.parameters(), lr=1e-2, momentum=0.9)
+    milestones = changes.get("milestones", (99,))
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, recipe.decay)
+    for _ in range(4):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(theirs(x), y).backward()
+        if "clip_value" in changes:
+            torch.nn.utils.clip_grad_value_(theirs.parameters(), 1e-3)
+        if "clip_norm" in changes:
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1e-2)
+        optimiser.step()
+        schedule.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_noise_has_its_standard_deviation_and_is_drawn_anew():
+    seen = []
+    net = network()
+    net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    x, y = torch.zeros(2_000, 6, dtype=torch.float64), torch.zeros(2_000, dtype=torch.int64)
+    training.train(net, x, y, Recipe(epochs=2, batch=2_000, noise=0.3), seed=0)
+    assert all(float(s.std()) == pytest.approx(0.3, rel=0.05) for s in seen)
+    assert not torch.equal(*seen)
+
+
+def test_crops_are_windows_of_the_framed_image_and_half_are_mirrored():
+    image = torch.arange(1.0, 37).reshape(1, 6, 6)
+    framed = torch.nn.functional.pad(image, (4,) * 4)
+    windows = {
+        tuple(framed[:, i : i + 6, j : j + 6].flatten().tolist()): (i, j)
+        for i in range(9)
+        for j in range(9)
+    }
+    draw = torch.Generator().manual_seed(0)
+    crops = training.crop_and_flip(image.expand(4_000, 1, 6, 6), draw)
+    plain = [windows.get(tuple(crop.flatten().tolist())) for crop in crops]
+    mirrored = [windows.get(tuple(crop.flip(2).flatten().tolist())) for crop in crops]
+    assert all((a is None) != (b is None) for a, b in zip(plain, mirrored, strict=True))
+    assert sum(a is not None for a in plain) == pytest.approx(2_000, abs=150)
+    assert {a or b for a, b in zip(plain, mirrored, strict=True)} == set(windows.values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": "lion"}, {"noise": -1.0}, {"clip_value": 0.0}, {"clip_norm": math.nan},
+        {"momentum": 0.9}, {"decay": 0.5, "decay_every": 2, "milestones": (1,)}, {"decay": 0.0},
+    ],
+)  # fmt: skip
+def test_bad_recipes_are_named(changes):
+    with pytest.raises(ValueError, match=f"{next(iter(changes)).split('_')[0]}"):
+        Recipe(epochs=1, batch=1, **changes)

@@ -177,21 +177,17 @@ class _Run:
         order = draw.order(samples)
         total = self.stack.labels.new_zeros(len(self.recipes), dtype=torch.float64)
         for batch in self.stack.batches(order, self.recipes[0].batch):
-            losses = self.stack.losses(batch, draw)
-            losses.sum().backward()
+            losses = self.stack.gradients(batch, draw)
             self._step()
-            total += losses.detach() * len(batch.rows)
+            total += losses * len(batch.rows)
         self.epoch += 1
         self._book((total / samples).tolist())
 
     def _step(self) -> None:
-        parameters = self.stack.parameters.values()
-        self._clip([p.grad for p in parameters])
+        self._clip([p.grad for p in self.stack.parameters.values()])
         for p, view, first, end in self._views:
             view.grad = p.grad[first:end]
         self.optimiser.step()
-        for p in parameters:
-            p.grad = None
 
     def _book(self, losses: list[float]) -> None:
         """Note the losses of an epoch; a network that is done keeps the weights it has now."""
@@ -354,17 +350,16 @@ class _Stack:
     def batches(self, order: torch.Tensor, size: int) -> Iterator[Batch]:
         return self._rows.batches(order, size, self.inputs.device)
 
-    def losses(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
-        """`(K,)` mean losses on the batch, each on the network's own version of it."""
+    def gradients(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
+        """`(K,)` mean losses, each on the network's own version of the batch.
+
+        Their gradients become the `grad` of the parameters.
+        """
         raise NotImplementedError
 
     def as_in_module(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
         """A network's parameter as its module has it."""
         return parameter
-
-    def _require_gradients(self) -> None:
-        for p in self.parameters.values():
-            p.requires_grad_()
 
     def _own_inputs(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
         """`(K, b, …)`: what each network sees, with its own samples and its level of noise."""
@@ -387,7 +382,10 @@ class _Stack:
 
 
 class _MLPs(_Stack):
-    """Linear layers with ReLU between them, written out.
+    """Linear layers with ReLU between them, forward and backward pass written out.
+
+    Gradients live in arrays that are allocated once: at this size a step would otherwise spend a
+    third of its time on fresh pages of memory.
 
     Pixels that are zero in all training samples never move their weights: they are put last, and
     the product of the shared samples leaves them out. (Weight decay moves them, noise lights them.)
@@ -403,82 +401,89 @@ class _MLPs(_Stack):
     ) -> None:
         super().__init__(models, recipes, inputs.flatten(1), labels, rows)
         rows.changes = rows.changes.flatten(1)
-        alive = (self.inputs != 0).any(0)
+        lit = (self.inputs != 0).any(0)
         if self._noise is not None or any(recipe.weight_decay for recipe in recipes):
-            alive[:] = True
-        self._order = torch.argsort(~alive, stable=True)
+            lit[:] = True
+        self._order = torch.argsort(~lit, stable=True)
         self._back = torch.argsort(self._order)
-        self._alive = int(alive.sum())
-        self.inputs = self.inputs[:, self._order[: self._alive]]
+        self._lit = int(lit.sum())
+        self.inputs = self.inputs[:, self._order[: self._lit]]
         rows.changes = rows.changes[:, self._order]
+        names = [name for name in self.parameters if name.endswith("weight")]
+        self._first = names[0]
+        self.parameters[self._first] = self.parameters[self._first][:, :, self._order].contiguous()
         self._layers = [
-            name.removesuffix(".weight") for name in self.parameters if "weight" in name
+            (self.parameters[name], self.parameters[name.replace("weight", "bias")])
+            for name in names
         ]
-        first = f"{self._layers[0]}.weight"
-        self.parameters[first] = self.parameters[first][:, :, self._order].contiguous()
-        self._require_gradients()
+        for p in self.parameters.values():
+            p.grad = torch.zeros_like(p)
 
     def as_in_module(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
-        return parameter[:, self._back] if name == f"{self._layers[0]}.weight" else parameter
+        return parameter[:, self._back] if name == self._first else parameter
 
-    def losses(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
-        first, *others = (
-            (self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"])
-            for name in self._layers
-        )
+    def gradients(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
         if self._noise is None:
-            hidden = _SharedLinear.apply(*first, self.inputs[batch.rows], batch.patch)
+            shown = self.inputs[batch.rows]
+            outputs = self._shared_layer(shown, batch.patch)
         else:
-            hidden = _linear(*first, self._own_inputs(batch, draw).transpose(1, 2))
-        for layer in others:
-            hidden = _linear(*layer, hidden.relu())
-        return self._mean_losses(hidden, self.labels[batch.rows])
+            shown = self._own_inputs(batch, draw).transpose(1, 2)
+            outputs = self._layer(0, shown)
+        hidden = []
+        for layer in range(1, len(self._layers)):
+            hidden.append(outputs.relu_())
+            outputs = self._layer(layer, outputs)
+        outputs = outputs.requires_grad_()
+        losses = self._mean_losses(outputs, self.labels[batch.rows])
+        (grad,) = torch.autograd.grad(losses.sum(), outputs)
+        for layer in reversed(range(1, len(self._layers))):
+            below = hidden[layer - 1]
+            weight = self._layers[layer][0]
+            self._set_gradients(layer, grad, below.transpose(1, 2))
+            # behind a ReLU, the sign of an output is the slope
+            grad = torch.bmm(weight.transpose(1, 2), grad).mul_(below.sign_())
+        if self._noise is None:
+            self._set_shared_gradients(grad, shown, batch.patch)
+        else:
+            self._set_gradients(0, grad, shown.transpose(1, 2))
+        return losses.detach()
 
+    def _layer(self, layer: int, below: torch.Tensor) -> torch.Tensor:
+        """`(K, out, b)` from inputs `(K, in, b)`."""
+        weight, bias = self._layers[layer]
+        return torch.baddbmm(bias[:, :, None], weight, below)
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """`(K, out, b)` from weights `(K, out, in)`, biases `(K, out)` and inputs `(K, in, b)`."""
-    return torch.baddbmm(bias[:, :, None], weight, hidden)
+    def _set_gradients(self, layer: int, grad: torch.Tensor, below: torch.Tensor) -> None:
+        """From the gradient `(K, out, b)` of a layer's outputs and its inputs `(K, b, in)`."""
+        weight, bias = self._layers[layer]
+        torch.bmm(grad, below, out=weight.grad)
+        torch.sum(grad, 2, out=bias.grad)
 
-
-class _SharedLinear(torch.autograd.Function):
-    """:func:`_linear` for inputs `(b, d)` that all networks share, but for a patch.
-
-    Columns of the weights beyond d belong to inputs that are zero outside of the patch.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        shared: torch.Tensor,
-        patch: Patch | None,
-    ) -> torch.Tensor:
+    def _shared_layer(self, shared: torch.Tensor, patch: Patch | None) -> torch.Tensor:
+        """The first layer on inputs `(b, lit)` that all networks share, but for a patch."""
+        weight, bias = self._layers[0]
         count, units, width = weight.shape
-        flat = weight.view(count * units, width)[:, : shared.shape[1]]
+        flat = weight.view(count * units, width)[:, : self._lit]
         out = torch.addmm(bias.view(-1, 1), flat, shared.T).view(count, units, len(shared))
         if patch is not None:
             networks, places, changes = patch
             shift = torch.bmm(changes, weight[networks].transpose(1, 2))  # (p, m, units)
             out.transpose(1, 2).index_put_((networks[:, None], places), shift, accumulate=True)
-        ctx.save_for_backward(shared)
-        ctx.patch, ctx.width = patch, width
         return out
 
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (shared,) = ctx.saved_tensors
-        count, units, _ = grad.shape
-        alive = shared.shape[1]
-        product = torch.mm(grad.reshape(count * units, -1), shared)
-        for_weight = product.view(count, units, alive)
-        if alive < ctx.width:
-            for_weight = functional.pad(for_weight, (0, ctx.width - alive))
-        if ctx.patch is not None:
-            networks, places, changes = ctx.patch
+    def _set_shared_gradients(
+        self, grad: torch.Tensor, shared: torch.Tensor, patch: Patch | None
+    ) -> None:
+        weight, bias = self._layers[0]
+        count, units, width = weight.shape
+        flat = weight.grad.view(count * units, width)
+        torch.mm(grad.view(count * units, -1), shared, out=flat[:, : self._lit])
+        flat[:, self._lit :] = 0
+        torch.sum(grad, 2, out=bias.grad)
+        if patch is not None:
+            networks, places, changes = patch
             own = grad.transpose(1, 2)[networks[:, None], places]  # (p, m, units)
-            for_weight.index_add_(0, networks, torch.bmm(own.transpose(1, 2), changes))
-        return for_weight, grad.sum(2), None, None
+            weight.grad.index_add_(0, networks, torch.bmm(own.transpose(1, 2), changes))
 
 
 class _Vmapped(_Stack):
@@ -493,7 +498,8 @@ class _Vmapped(_Stack):
         rows: Rows,
     ) -> None:
         super().__init__(models, recipes, inputs, labels, rows)
-        self._require_gradients()
+        for p in self.parameters.values():
+            p.requires_grad_()
         skeleton = copy.deepcopy(models[0]).to("meta").train()
         call: Callable[..., torch.Tensor] = lambda p, x: functional_call(skeleton, p, (x,))  # noqa: E731
         # the same masks of dropout for all, so that a network does not depend on its neighbours
@@ -501,9 +507,13 @@ class _Vmapped(_Stack):
             vmap(call, (0, samples), randomness="same") for samples in (None, 0)
         )
 
-    def losses(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
+    def gradients(self, batch: Batch, draw: training.Randomness) -> torch.Tensor:
         if batch.patch is None and self._noise is None:
             outputs = self._shared(self.parameters, self.inputs[batch.rows])
         else:
             outputs = self._separate(self.parameters, self._own_inputs(batch, draw))
-        return self._mean_losses(outputs.transpose(1, 2), self.labels[batch.rows])
+        losses = self._mean_losses(outputs.transpose(1, 2), self.labels[batch.rows])
+        for p in self.parameters.values():
+            p.grad = None
+        losses.sum().backward()
+        return losses.detach()

@@ -56,6 +56,12 @@ BUGS = {
         "float(q(1 - alpha) + alpha * slope(1 - alpha))",
         "float(q(1 - alpha))",
     ),
+    "a factor in the linear theory of rare examples": (
+        "09-rare-linear",
+        "theory",
+        "+ P * S * q * (1 - 2 * q)",
+        "+ P * S * q * (1 - q)",
+    ),
     "the sign in the accuracy": (
         "90-performance",
         "metrics",

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from helpers import figures, interactive, theory
-from helpers.interactive import ALPHAS, LAWS, RATIOS, STOPS, Interactive
+from helpers.interactive import (
+    ALPHAS,
+    LAWS,
+    RARE_CURVES,
+    RARE_FIXED,
+    RATIOS,
+    RIDGES,
+    SHARES,
+    STOPS,
+    STRENGTHS,
+    Interactive,
+)
 
 COUNT = len(LAWS)
 
@@ -24,6 +35,11 @@ def page(explorer) -> str:
     return explorer._repr_html_()
 
 
+@pytest.fixture(scope="module")
+def rare() -> Interactive:
+    return interactive.rare_explorer()
+
+
 class Tags(HTMLParser):
     """Attributes of the elements of a text, by name of element."""
 
@@ -36,22 +52,42 @@ class Tags(HTMLParser):
         self.found.setdefault(tag, []).append(dict(attrs))
 
 
-def test_a_second_run_gives_the_same_bytes(page):
+def test_a_second_run_gives_the_same_bytes(page, rare):
     assert interactive.alignment_explorer()._repr_html_() == page
+    assert interactive.rare_explorer()._repr_html_() == rare._repr_html_()
 
 
-def test_the_figure_is_small(page):
-    assert len(page) < 400_000
+def test_the_figures_are_small(page, rare):
+    assert len(page) < 400_000 and len(rare._repr_html_()) < 200_000
 
 
-def test_it_is_what_plotly_takes(explorer):
+@pytest.mark.parametrize("which", ("explorer", "rare"))
+def test_it_is_what_plotly_takes(which, request):
     import plotly.graph_objects as go
 
+    figure = request.getfixturevalue(which)
     # raises ValueError for a property that plotly does not know
-    go.Figure(explorer.data, explorer.layout)
-    assert explorer.wide.keys() == explorer.narrow.keys()
-    for key in explorer.wide:
-        assert key == "height" or re.match(r"\w+", key)[0] in explorer.layout
+    go.Figure(figure.data, figure.layout)
+    assert figure.wide.keys() == figure.narrow.keys()
+    for key in figure.wide:
+        assert key == "height" or re.match(r"\w+", key)[0] in figure.layout
+
+
+@pytest.mark.parametrize("which", ("explorer", "rare"))
+@pytest.mark.parametrize("places", ("wide", "narrow"))
+def test_nothing_lies_outside_the_drawing_or_on_its_neighbour(which, places, request):
+    figure = request.getfixturevalue(which)
+    where = getattr(figure, places)
+    # drawing area between the margins; sliders and legends may start at its lower end at most
+    assert all(0 <= y <= 1.1 for key, y in where.items() if key.endswith(".y"))
+    boxes = [
+        (where[f"xaxis{nth}.domain"], where[f"yaxis{nth}.domain"])
+        for nth in ("", "2", "3")[: len(figure.layout["sliders"])]
+    ]
+    assert all(0 <= low < high <= 1 for box in boxes for low, high in box)
+    for i, (x, y) in enumerate(boxes):
+        for other_x, other_y in boxes[:i]:
+            assert x[0] > other_x[1] or y[1] < other_y[0]
 
 
 @pytest.mark.parametrize("panel", (0, 1))
@@ -70,13 +106,49 @@ def test_curves_are_those_of_the_theory_at_any_stop(explorer, panel):
             assert y[point] == pytest.approx(law(key, *place), abs=5.1e-5)
 
 
-def test_sliders_touch_their_own_panel_alone(explorer):
-    for panel, axis in enumerate(("x", "x2")):
-        own = [i for i, trace in enumerate(explorer.data) if trace["xaxis"] == axis]
-        for step in explorer.layout["sliders"][panel]["steps"]:
+@pytest.mark.parametrize(("which", "count"), (("explorer", COUNT), ("rare", len(RARE_CURVES))))
+def test_sliders_touch_their_own_panel_alone(which, count, request):
+    figure = request.getfixturevalue(which)
+    for slider, axis in zip(figure.layout["sliders"], ("x", "x2", "x3"), strict=False):
+        own = [i for i, trace in enumerate(figure.data) if trace["xaxis"] == axis]
+        for step in slider["steps"]:
             change, traces = step["args"]
             assert (step["method"], traces, set(change)) == ("restyle", own, {"y"})
-            assert len(change["y"]) == COUNT
+            assert len(change["y"]) == count
+
+
+@pytest.mark.parametrize("panel", (0, 1, 2))
+def test_rare_curves_are_those_of_the_theory_at_any_stop(rare, panel):
+    random = np.random.default_rng(panel)
+    slider, stops = rare.layout["sliders"][panel], (STRENGTHS, RIDGES, SHARES)[panel]
+    assert [float(step["label"]) for step in slider["steps"]] == list(stops)
+    for stop in random.choice(len(stops), 4, replace=False):
+        [change, traces] = slider["steps"][stop]["args"]
+        x = rare.data[traces[0]]["x"]
+        point = random.integers(len(x))
+        # gamma, S/vs, lambda: axis and slider of this panel, and what is fixed in it
+        gamma, strength, lam = (
+            (x[point], stops[stop], 0),
+            (0.1, x[point], stops[stop]),
+            (stops[stop], 50, x[point]),
+        )[panel]
+        S = strength * RARE_FIXED["var_sp"]
+        law = theory.rare_linear(S=S, gamma=gamma, lam=lam, **RARE_FIXED)
+        assert [y[point] for y in change["y"]] == pytest.approx(list(law), abs=5.1e-5)
+
+
+def test_rare_sliders_start_where_they_are_asked_to():
+    moved = interactive.rare_explorer(strength=1e3, lam=1.0, gamma=0.02)
+    for number, (slider, label) in enumerate(
+        zip(moved.layout["sliders"], ("1000", "1", "0.02"), strict=True)
+    ):
+        step = slider["steps"][slider["active"]]
+        assert step["label"] == label
+        drawn = moved.data[3 * number : 3 * number + 3]
+        assert [trace["y"] for trace in drawn] == step["args"][0]["y"]
+    for start in ({"strength": 51}, {"lam": 0.5}, {"gamma": 0}):
+        with pytest.raises(ValueError, match="the slider has"):
+            interactive.rare_explorer(**start)
 
 
 def test_curves_are_drawn_where_the_sliders_stand(monkeypatch):

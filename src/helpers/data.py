@@ -93,8 +93,11 @@ class Dataset:
                 f"classes={list(classes)} must be one or more indices of classes of "
                 f"{self.name}, each in 0..{len(self.classes) - 1}."
             )
-        keep = torch.isin(self.labels, torch.tensor(list(classes)))
-        return replace(self, images=self.images[keep], labels=self.labels[keep])
+        return self.rows(torch.isin(self.labels, torch.tensor(list(classes))))
+
+    def rows(self, chosen: Tensor) -> Dataset:
+        """These samples: positions in the order wanted, or a mask of all samples."""
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 
 # --- loading ---------------------------------------------------------------------------------

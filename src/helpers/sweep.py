@@ -31,7 +31,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -76,6 +76,10 @@ class Experiment:
     tolerance  allowed ``|new - stored| / max(1, |stored|)``: one number, or one per column with
                the key ``"default"`` for the others.
     cheap      ``cheap(cell) -> bool``: whether the quick audit may draw this cell.
+    many       ``many([arguments, …]) -> [results, …]``, if several cells are computed together for
+               less than one by one; the arguments are those of `trial`. Each row then states an
+               equal share of the seconds.
+    group      ``group(cell)``: cells of equal groups go to `many` together.
     audited    False: the audit leaves this experiment out (and says so).
     """
 
@@ -85,6 +89,8 @@ class Experiment:
     tolerance: float | dict[str, float]
     cheap: Callable[[Cell], bool]
     audited: bool = True
+    many: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    group: Callable[[Cell], Hashable] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
@@ -95,6 +101,8 @@ class Experiment:
         kinds = {p.kind for p in inspect.signature(self.trial).parameters.values()}
         if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
             raise ValueError(f"experiment {self.name}: trial must name each of its parameters")
+        if (self.many is None) != (self.group is None):
+            raise ValueError(f"experiment {self.name}: many and group go together")
         if isinstance(self.tolerance, dict) and "default" not in self.tolerance:
             raise ValueError(f"experiment {self.name}: tolerance lacks the key 'default'")
 
@@ -205,28 +213,35 @@ class _Outcome:
 
 def _attempt(trial: Callable, arguments: dict[str, Any]) -> _Outcome:
     """Run one trial here and measure it; an exception becomes part of the outcome."""
+    return _attempt_together(trial, None, [arguments])[0]
+
+
+def _attempt_together(
+    trial: Callable, many: Callable | None, calls: list[dict[str, Any]]
+) -> list[_Outcome]:
+    """One outcome a call: from `many` for all calls at once, or of `trial` for the only one."""
     start = time.perf_counter()
     try:
-        results, source = as_results(trial(**arguments), _taken_by(trial) | set(PROVENANCE))
+        found = [trial(**call) for call in calls] if many is None else many(calls)
+        if len(found) != len(calls):
+            raise ValueError(f"{len(found)} results for {len(calls)} cells")
+        results = [as_results(each, _taken_by(trial) | set(PROVENANCE)) for each in found]
     except Exception as error:
         if _is_absent_dataset(error):
-            return _Outcome(absent=str(error))
-        return _Outcome(
+            return [_Outcome(absent=str(error))] * len(calls)
+        failed = _Outcome(
             failure=f"{type(error).__name__}: {error}",
             traceback=traceback.format_exc(),
             error=error,
         )
-    seconds = round(time.perf_counter() - start, 3)
-    return _Outcome(
-        row=results
-        | {
-            "data_source": source,
-            "device": describe_device(str(arguments.get("device") or "cpu")),
-            "seconds": seconds,
-            "versions": _versions(),
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-    )
+        return [failed] * len(calls)
+    provenance = {
+        "device": describe_device(str(calls[0].get("device") or "cpu")),
+        "seconds": round((time.perf_counter() - start) / len(calls), 3),
+        "versions": _versions(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return [_Outcome(row=row | {"data_source": source} | provenance) for row, source in results]
 
 
 def _is_absent_dataset(error: Exception) -> bool:
@@ -235,10 +250,11 @@ def _is_absent_dataset(error: Exception) -> bool:
     return data is not None and isinstance(error, data.DatasetNotFound)
 
 
-def _attempt_remotely(key: Key, trial: Callable, arguments: dict) -> tuple[Key, _Outcome]:
-    """`_attempt` in a worker: nothing travels back that might not be picklable."""
-    outcome = _attempt(trial, arguments)
-    return key, replace(outcome, error=None)
+def _attempt_remotely(
+    keys: list[Key], trial: Callable, many: Callable | None, calls: list[dict]
+) -> tuple[list[Key], list[_Outcome]]:
+    """`_attempt_together` in a worker: nothing travels back that might not be picklable."""
+    return keys, [replace(o, error=None) for o in _attempt_together(trial, many, calls)]
 
 
 def _arguments(experiment: Experiment, cell: Cell, context: dict[str, Any]) -> dict[str, Any]:
@@ -254,13 +270,19 @@ def _arguments(experiment: Experiment, cell: Cell, context: dict[str, Any]) -> d
 
 
 def _outcomes(
-    experiment: Experiment, todo: dict[Key, dict], n_jobs: int, backend: str, stop: list
+    experiment: Experiment,
+    todo: dict[Key, dict],
+    groups: list[list[Key]],
+    n_jobs: int,
+    backend: str,
+    stop: list,
 ) -> Iterator[tuple[Key, _Outcome]]:
     """(key, outcome) of each trial as it ends; no new one is started once `stop` is not empty."""
-    pending = ((key, arguments) for key, arguments in todo.items() if not stop)
+    trial, many = experiment.trial, experiment.many
+    pending = ((keys, [todo[key] for key in keys]) for keys in groups if not stop)
     if n_jobs == 1 and backend == "loky":
-        for key, arguments in pending:
-            yield key, _attempt(experiment.trial, arguments)
+        for keys, calls in pending:
+            yield from zip(keys, _attempt_together(trial, many, calls), strict=True)
         return
     import joblib
 
@@ -270,16 +292,27 @@ def _outcomes(
             n_jobs=n_jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
         )
         try:
-            yield from parallel(
-                joblib.delayed(_attempt_remotely)(key, experiment.trial, arguments)
-                for key, arguments in pending
-            )
+            for keys, outcomes in parallel(
+                joblib.delayed(_attempt_remotely)(keys, trial, many, calls)
+                for keys, calls in pending
+            ):
+                yield from zip(keys, outcomes, strict=True)
         except BrokenProcessPool as error:
             raise TrialError(
                 f"experiment {experiment.name}: a worker process died, most often "
                 "for want of memory (try a smaller n_jobs). Rows finished before are "
                 "safe; the next run goes on from them."
             ) from error
+
+
+def _groups(experiment: Experiment, cells: dict[Key, Cell]) -> list[list[Key]]:
+    """The keys of cells that are computed together, in the order of the cells."""
+    if experiment.group is None:
+        return [[key] for key in cells]
+    groups: dict[Hashable, list[Key]] = {}
+    for key, cell in cells.items():
+        groups.setdefault(experiment.group(cell), []).append(key)
+    return list(groups.values())
 
 
 @contextmanager
@@ -397,8 +430,9 @@ def _run(
     bar: Any,
 ) -> None:
     revision, failed = _revision(), []
+    groups = _groups(experiment, {key: by_key[key] for key in todo})
     with bar:
-        for key, outcome in _outcomes(experiment, todo, n_jobs, backend, stop=failed):
+        for key, outcome in _outcomes(experiment, todo, groups, n_jobs, backend, stop=failed):
             if outcome.row is not None:
                 file.append(by_key[key] | outcome.row | {"revision": revision})
             elif outcome.absent:

@@ -242,9 +242,12 @@ def test_figures_with_sliders_are_drawn_move_and_print_as_images(visit, address,
             image.wait_for(state="hidden", timeout=15_000)
             assert figure.locator(".scatterlayer .trace path.js-line").count() > 0, name
             sliders = figure.locator(".slider-rail-touch-rect")
-            for slider in sliders.all():
+            for place, slider in enumerate(sliders.all()):
                 before, shown = plot.evaluate(CURVES), plot.screenshot()
-                slider.click(position={"x": 20, "y": 5})
+                # the end where it does not stand already
+                at_start = plot.evaluate("(one, i) => !one.layout.sliders[i].active", place)
+                x = slider.bounding_box()["width"] - 20 if at_start else 20
+                slider.click(position={"x": x, "y": 5})
                 page.wait_for_function(
                     f"([plot, before]) => ({CURVES})(plot) !== before",
                     arg=[plot.element_handle(), before],

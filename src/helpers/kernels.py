@@ -97,8 +97,7 @@ def random_feature_blocks(
         if len(rows) > n:
             gram[n:].addmm_(features[n:], features[:n].T)
     gram.div_(width)
-    train = gram[:n].triu()
-    train += train.triu(1).T.clone()
+    train = _mirrored(gram[:n])
     return [train, *gram[n:].split([len(q) for q in queries])]
 
 
@@ -330,7 +329,8 @@ def _slopes_gram(
         W.div_(math.sqrt(Z.shape[1]))
         left = phi(Z @ W.T)
         gram.addmm_(left, (left if Z2 is None else phi(Z2 @ W.T)).T)
-    return gram.div_(width)
+    gram.div_(width)
+    return _mirrored(gram) if Z2 is None else gram
 
 
 def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
@@ -340,8 +340,15 @@ def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
     for start in range(0, len(Z), tile):
         stop = min(start + tile, len(Z))
         torch.mm(Z[:stop], Z[start:stop].T, out=product[:stop, start:stop])
+        edge = product[start:stop, start:stop]
+        edge.copy_(_mirrored(edge))
         product[start:stop, :start] = product[:start, start:stop].T
     return product
+
+
+def _mirrored(block: torch.Tensor) -> torch.Tensor:
+    """The upper half on both sides: some processors round the halves of a product differently."""
+    return block.triu().add_(block.triu(1).T)
 
 
 def empirical_ntk(

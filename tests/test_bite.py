@@ -56,11 +56,23 @@ BUGS = {
         "float(q(1 - alpha) + alpha * slope(1 - alpha))",
         "float(q(1 - alpha))",
     ),
+    "networks that never see their own samples": (
+        "08-spurious-score",
+        "lockstep",
+        "self.changes[entries.to(device)])",
+        "0 * self.changes[entries.to(device)])",
+    ),
     "a factor in the linear theory of rare examples": (
         "09-rare-linear",
         "theory",
         "+ P * S * q * (1 - 2 * q)",
         "+ P * S * q * (1 - q)",
+    ),
+    "the norm that measures patterns": (
+        "10-easy-to-learn",
+        "patterns",
+        "change.flatten(1).double().norm(dim=1).sum()",
+        "change.flatten(1).double().norm(p=1, dim=1).sum()",
     ),
     "the sign in the accuracy": (
         "90-performance",

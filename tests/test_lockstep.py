@@ -243,6 +243,33 @@ def test_a_killed_training_goes_on_to_the_same_networks(tmp_path, monkeypatch, a
     assert_same(resumed, whole, tolerance=1e-300)
 
 
+def test_a_diverged_network_leaves_no_checkpoint(tmp_path):
+    x, y = task()
+    recipes = [replace(BASE, learning_rate=rate, optimiser="sgd") for rate in (1e300, 0.1)]
+    kept = dict(checkpoint=tmp_path / "run.pt", checkpoint_seconds=0)
+    with pytest.warns(RuntimeWarning, match="network 0 ends here"):
+        train_many(convolutional(2, norm=True), x, y, recipes, seed=7, **kept)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["cnn", "mlp"])
+def test_buffers_are_shared(kind):
+    """A network that normalises its inputs has buffers, which are no parameters."""
+    x, y = task()
+
+    def build(mean):
+        body = convolutional(2) if kind == "cnn" else mlps(2)
+        return [nn.Sequential(models.Normalise([mean], [0.5]).double(), net) for net in body]
+
+    nets, others = build(0.3), build(0.3)
+    owned = own_samples(x)[:2]
+    train_many(nets, x, y, BASE, seed=7, replaced=owned, lockstep=True)
+    alone(others, x, y, [BASE] * 2, 7, owned)
+    assert_same(nets, others)
+    with pytest.raises(ValueError, match="0.mean differs between networks"):
+        train_many([build(0.3)[0], build(0.4)[1]], x, y, BASE, seed=7, lockstep=True)
+
+
 def test_a_checkpoint_of_other_samples_is_refused(tmp_path, monkeypatch):
     x, y = task()
     settings = dict(seed=7, checkpoint=tmp_path / "run.pt", checkpoint_seconds=0)
@@ -286,7 +313,7 @@ def too_few_recipes(x, y):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_shape, "network 3 has parameters"),
+        (other_shape, r"network 3 has 5.weight of shape \(4, 7\), network 0 of shape \(3, 7\)"),
         (rows_outside, r"network 3 must be different rows .* 0\.\.59; got \[60\]"),
         (rows_twice, r"network 3 must be different rows .* got \[1, 1\]"),
         (wrong_samples, "replaced rows of network 3 have dtype"),

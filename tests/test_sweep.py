@@ -270,6 +270,129 @@ def test_progress_bar_can_be_switched_on_and_off(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "", "nothing missing, nothing shown"
 
 
+# -- cells that are computed together ------------------------------------------------------------
+
+
+def together(name="toy", *, calls=None, many=None, **options):
+    """`toy`, but even and odd cells are computed at once; notes what each call got in `calls`.
+
+    A row says how many cells were computed with it, and which of them it was."""
+
+    def squares(group):
+        if calls is not None:
+            calls.append([call["x"] for call in group])
+        return [
+            {"y": call["x"] ** 2, "size": len(group), "place": place}
+            for place, call in enumerate(group)
+        ]
+
+    return toy(name, many=many or squares, group=lambda cell: cell["x"] % 2, **options)
+
+
+def test_cells_of_a_group_go_to_one_call_in_their_order(tmp_path):
+    calls, runs = [], []
+    cells = [{"x": x} for x in (5, 4, 0, 3, 2, 3)]
+    frame = sweep(together(calls=calls, runs=runs), cells, store=tmp_path)
+    assert calls == [[5, 3], [4, 0, 2]] and runs == []
+    assert frame["x"].tolist() == [5, 4, 0, 3, 2, 3]
+    assert frame["place"].tolist() == [0, 0, 1, 1, 2, 1]
+    assert len(lines(tmp_path)) == 1 + 5 + 1
+
+
+def test_rows_of_cells_computed_together_are_those_of_single_trials(tmp_path):
+    many = lambda calls: [{"y": c["x"] ** 2.0, "data_source": "made up, here"} for c in calls]  # noqa: E731
+    columns = ["x", "y", "data_source", "device", "versions", "revision"]
+    grouped = sweep(together(many=many), grid(5), store=tmp_path / "grouped")
+    single = sweep(toy(), grid(5), store=tmp_path / "single")
+    assert grouped[columns].equals(single[columns])
+    assert tuple(grouped.columns) == tuple(single.columns)
+
+
+def test_the_arguments_of_many_are_those_of_the_trial(tmp_path):
+    seen = []
+    experiment = Experiment(
+        "context", lambda x, device: {"y": x}, list, 0.0, bool,
+        many=lambda calls: seen.extend(calls) or [{"y": call["x"]} for call in calls],
+        group=lambda cell: tuple(cell),
+    )  # fmt: skip
+    sweep(experiment, grid(2), store=None, context={"device": "cpu", "data_dir": "/somewhere"})
+    assert seen == [{"x": 0, "device": "cpu"}, {"x": 1, "device": "cpu"}]
+
+
+def test_each_row_of_a_group_states_an_equal_share_of_the_seconds(monkeypatch):
+    class Clock:
+        perf_counter = iter([100.0, 106.0, 200.0, 201.0]).__next__
+
+    monkeypatch.setattr(module, "time", Clock)
+    frame = sweep(together(), [{"x": x} for x in (0, 2, 4, 1)], store=None)
+    assert frame["seconds"].tolist() == [2.0, 2.0, 2.0, 1.0]
+
+
+def test_only_the_missing_cells_of_a_group_are_computed(tmp_path):
+    calls = []
+    sweep(together(calls=calls), [{"x": 2}], store=tmp_path)
+    frame = sweep(together(calls=calls), grid(6), store=tmp_path)
+    assert calls == [[2], [0, 4], [1, 3, 5]]
+    assert frame["size"].tolist() == [2, 3, 1, 3, 2, 3]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_failing_group_keeps_the_rows_of_finished_ones(tmp_path, n_jobs):
+    def many(calls):
+        if calls[0]["x"] % 2:
+            time.sleep(0.3 * (n_jobs > 1))  # the other worker ends first
+            raise ZeroDivisionError("no way")
+        return [{"y": call["x"]} for call in calls]
+
+    with pytest.raises(
+        TrialError, match=r"experiment toy, cell \{'x': 1\}: ZeroDivisionError: no way\. Rows finis"
+    ):
+        sweep(together(many=many), grid(5), store=tmp_path, n_jobs=n_jobs)
+    calls = []
+    fixed = together(many=lambda cs: calls.append([c["x"] for c in cs]) or [{"y": 7} for _ in cs])
+    assert sweep(fixed, grid(5), store=tmp_path)["y"].tolist() == [0, 7, 2, 7, 4]
+    assert calls == [[1, 3]]
+
+
+@pytest.mark.parametrize("found", [2, 4])
+def test_too_few_or_too_many_results_are_an_error(tmp_path, found):
+    experiment = together(many=lambda calls: [{"y": 0}] * found)
+    with pytest.raises(TrialError, match=f"cell {{'x': 0}}: ValueError: {found} results for 3 cel"):
+        sweep(experiment, grid(5), store=tmp_path)
+    assert list(tmp_path.glob("*.csv")) == []
+
+
+def test_groups_among_two_workers(tmp_path):
+    frame = sweep(together(), grid(7), store=tmp_path, n_jobs=2)
+    assert frame["y"].tolist() == [x * x for x in range(7)]
+    assert frame["size"].tolist() == [4, 3, 4, 3, 4, 3, 4]
+    assert frame["place"].tolist() == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_an_absent_dataset_leaves_a_whole_group_out(tmp_path, capsys):
+    data = pytest.importorskip("helpers.data")
+
+    def many(calls):
+        if calls[-1]["x"] == 3:
+            raise data.DatasetNotFound("no cats here")
+        return [{"y": call["x"]} for call in calls]
+
+    frame = sweep(together(many=many), grid(5), store=tmp_path)
+    assert frame["x"].tolist() == [0, 2, 4]
+    assert frame.attrs["missing"] == [({"x": x}, "no cats here") for x in (1, 3)]
+    assert "toy: 2 of 5 cells not computed: no cats here" in capsys.readouterr().out
+
+
+def test_the_audit_of_cells_computed_together_runs_the_trial(registry, tmp_path):
+    calls, runs = [], []
+    many = lambda cs: calls.append(cs) or [{"y": c["x"] ** 2, "data_source": ""} for c in cs]  # noqa: E731
+    experiment = register(together(many=many, runs=runs, result=lambda x: {"y": x * x}))
+    sweep(experiment, grid(4), store=tmp_path)
+    assert (len(calls), runs) == (2, [])
+    assert [r.status for r in audit(store=tmp_path, sample=9)] == ["agrees"] * 4
+    assert (len(calls), sorted(runs)) == (2, [0, 1, 2, 3])
+
+
 # -- values survive the file ---------------------------------------------------------------------
 
 scalars = (
@@ -764,6 +887,8 @@ def test_another_seed_is_another_set_of_trials(registry):
         ({"name": ""}, "experiment name ''"),
         ({"tolerance": {"y": 1.0}}, "lacks the key 'default'"),
         ({"trial": lambda **cell: {}}, "must name each of its parameters"),
+        ({"many": lambda calls: []}, "many and group go together"),
+        ({"group": lambda cell: 0}, "many and group go together"),
     ],
 )
 def test_experiments_that_cannot_work_are_refused(change, message):

@@ -43,13 +43,15 @@ def check(
             f"{len(models)} networks, {len(recipes)} recipes, {len(replaced)} replaced: expected "
             "at least one network, and one of each for every network (or one recipe for all)"
         )
-    shapes = [{n: tuple(p.shape) for n, p in model.state_dict().items()} for model in models]
-    for k, (recipe, shape) in enumerate(zip(recipes, shapes, strict=True)):
-        if shape != shapes[0]:
-            raise ValueError(
-                f"network {k} has parameters {shape}, network 0 has {shapes[0]}: all must be of "
-                "one architecture"
-            )
+    expected = {name: tuple(p.shape) for name, p in models[0].state_dict().items()}
+    for k, (recipe, model) in enumerate(zip(recipes, models, strict=True)):
+        shapes = {name: tuple(p.shape) for name, p in model.state_dict().items()}
+        for name in [*expected, *shapes]:
+            if shapes.get(name) != expected.get(name):
+                raise ValueError(
+                    f"network {k} has {name} of shape {shapes.get(name)}, network 0 of shape "
+                    f"{expected.get(name)}: all must be of one architecture"
+                )
         for name in SHARED:
             if getattr(recipe, name) != getattr(recipes[0], name):
                 raise ValueError(
@@ -498,9 +500,14 @@ class _Vmapped(_Stack):
         rows: Rows,
     ) -> None:
         super().__init__(models, recipes, inputs, labels, rows)
+        fixed = dict(models[0].named_buffers())
+        for model in models:
+            for name, buffer in model.named_buffers():
+                if not torch.equal(buffer, fixed[name]):
+                    raise ValueError(f"{name} differs between networks: buffers are shared")
         for p in self.parameters.values():
             p.requires_grad_()
-        skeleton = copy.deepcopy(models[0]).to("meta").train()
+        skeleton = copy.deepcopy(models[0]).train()  # its buffers serve all networks
         call: Callable[..., torch.Tensor] = lambda p, x: functional_call(skeleton, p, (x,))  # noqa: E731
         # the same masks of dropout for all, so that a network does not depend on its neighbours
         self._shared, self._separate = (

@@ -272,6 +272,7 @@ def train_many(
         "seed": seed,
         "samples": len(inputs),
         "replaced": [together.digest(own) for own in replaced],
+        "lockstep": lockstep,
     }
     kept = Checkpoint(checkpoint, identity, checkpoint_seconds)
     trainer = together.train if lockstep else _one_by_one
@@ -317,6 +318,8 @@ def _one_by_one(
             warn_diverged(k, str(error))
             history = History(error.epoch, math.nan)
             models[k].eval()
+            if part:
+                part.unlink(missing_ok=True)
         histories.append(history)
         kept.save(state_now)
     kept.remove()

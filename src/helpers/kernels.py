@@ -9,7 +9,9 @@ the limit :math:`k \to \infty` exists.
 
 from __future__ import annotations
 
+import importlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -402,6 +404,20 @@ def _sample_gradients(
     model: torch.nn.Module, X: torch.Tensor
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
     """A function from inputs to flat gradients `(n, p)`, and p."""
+    outputs, learned = _scalar_outputs(model, X)
+    one = torch.func.grad(lambda parameters, x: outputs(parameters, x[None]).squeeze())
+
+    def gradients(inputs: torch.Tensor) -> torch.Tensor:
+        found = torch.func.vmap(one, in_dims=(None, 0), randomness="error")(learned, inputs)
+        return torch.cat([g.flatten(1) for g in found.values()], 1)
+
+    return gradients, sum(p.numel() for p in learned.values())
+
+
+def _scalar_outputs(
+    model: torch.nn.Module, X: torch.Tensor
+) -> tuple[Callable[[dict[str, torch.Tensor], torch.Tensor], torch.Tensor], dict]:
+    """A function from parameters and inputs to outputs `(n,)`, and the trainable parameters."""
     learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not learned:
         raise ValueError("the model has no trainable parameters: it has no tangent kernel")
@@ -428,16 +444,122 @@ def _sample_gradients(
         if name not in learned
     }
 
-    def output(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(model, {**parameters, **fixed}, x[None]).squeeze()
+    def outputs(parameters: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        found = torch.func.functional_call(model, {**parameters, **fixed}, inputs)
+        return found.reshape(len(inputs))
 
-    one = torch.func.grad(output)
+    return outputs, learned
 
-    def gradients(inputs: torch.Tensor) -> torch.Tensor:
-        found = torch.func.vmap(one, in_dims=(None, 0), randomness="error")(learned, inputs)
-        return torch.cat([g.flatten(1) for g in found.values()], 1)
 
-    return gradients, sum(p.numel() for p in learned.values())
+def relu_ntk(
+    X: torch.Tensor, X2: torch.Tensor | None = None, depth: int = 1, *, rows: int = 1000
+) -> torch.Tensor:
+    r"""NTK of a fully connected ReLU network of infinite width, all layers trained.
+
+    With u the cosine between two inputs, each hidden layer maps :math:`u \mapsto \kappa(u) =
+    (\sqrt{1-u^2} + u(\pi - \arccos u))/\pi` and the tangent kernel :math:`t \mapsto
+    t\,(\pi - \arccos u)/\pi + \kappa(u)`, starting from :math:`t = u`. Weights have variance
+    2 / fan-in, so that norms pass through every layer unchanged: :math:`K(x, x') = \|x\|\|x'\|t`.
+
+    Args:
+        X: `(n, d)` inputs, float32 or float64, on any device; the result has their dtype.
+        X2: `(m, d)` inputs, or None for `X` itself.
+        depth: number of hidden layers; 0 is the linear kernel.
+        rows: rows and columns of the tiles in which the kernel is made. Beside the result it needs
+            the memory of four tiles.
+
+    Returns:
+        `(n, m)` tensor, symmetric to the last bit if `X2` is None.
+
+    Raises:
+        ValueError: as in :func:`random_features`; a negative depth.
+
+    Source: Jacot et al. 2018; Cho & Saul 2009. Lim, Kim & Moon 2025 use depth 1.
+
+    >>> relu_ntk(torch.eye(2, dtype=torch.float64)).round(decimals=4).tolist()    # 2 and 1/pi
+    [[2.0, 0.3183], [0.3183, 2.0]]
+    """
+    _check_inputs(X, *([] if X2 is None else [X2]))
+    if depth < 0 or rows < 1:
+        raise ValueError(f"depth is {depth} and rows is {rows}: at least 0 and 1 are needed")
+    others = X if X2 is None else X2
+    left, right = _directions(X), _directions(others)
+    norms, norms2 = X.norm(dim=1), others.norm(dim=1)
+    kernel = X.new_empty(len(X), len(others))
+    for i in range(0, len(X), rows):
+        for j in range(i if X2 is None else 0, len(others), rows):
+            cosine = left[i : i + rows] @ right[j : j + rows].T
+            if X2 is None and i == j:
+                cosine = cosine.triu(1)
+                cosine = (cosine + cosine.T).fill_diagonal_(1)
+            tile = _relu_tangent(cosine, depth)
+            tile.mul_(norms[i : i + rows, None] * norms2[j : j + rows])
+            kernel[i : i + rows, j : j + rows] = tile
+            if X2 is None and i != j:
+                kernel[j : j + rows, i : i + rows] = tile.T
+    return kernel
+
+
+def _relu_tangent(cosine: torch.Tensor, depth: int) -> torch.Tensor:
+    """t after `depth` layers, from the cosines, which are overwritten."""
+    u = cosine.clamp_(-1, 1)
+    tangent = u.clone()
+    for _ in range(depth):
+        sine = (1 - u).mul_(1 + u).sqrt_()  # more exact near u = 1 than 1 - u^2
+        angle = torch.atan2(sine, u).neg_().add_(math.pi)  # pi - arccos u
+        u = sine.addcmul_(u, angle).div_(math.pi)
+        tangent = tangent.mul_(angle.div_(math.pi)).add_(u)
+    return tangent
+
+
+def ntk_product(
+    model: torch.nn.Module, X: torch.Tensor, *, batch: int = 256
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    r"""Products with the empirical NTK of a module, without the kernel or its gradients.
+
+    :math:`K v = J (J^\top v)` with J the Jacobian of the outputs: one backward pass for
+    :math:`J^\top v`, one forward-mode pass for the rest. For :func:`helpers.spectra.top_modes`.
+
+    Args:
+        model: a module with one output a sample, in eval mode if it normalises batches.
+        X: `(n, …)` inputs in the dtype and on the device of the parameters.
+        batch: samples in one pass.
+
+    Returns:
+        A function from `(n,)` or `(n, b)` to the product, of the same shape.
+
+    Raises:
+        ValueError: as in :func:`empirical_ntk`.
+
+    >>> layer = torch.nn.Linear(2, 1, bias=False)
+    >>> ntk_product(layer, torch.tensor([[1.0, 2.0], [0.0, 1.0]]))(torch.tensor([1.0, 0.0])).tolist()
+    [5.0, 2.0]
+    """
+    _check_real(X)
+    outputs, learned = _scalar_outputs(model, X)
+    with warnings.catch_warnings():  # torch's own rules for forward mode use its old compiler
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+    def one(vector: torch.Tensor) -> torch.Tensor:
+        pulled = {name: torch.zeros_like(p) for name, p in learned.items()}
+        for rows, part in zip(X.split(batch), vector.split(batch), strict=True):
+            _, pull = torch.func.vjp(lambda p, rows=rows: outputs(p, rows), learned)
+            for name, gradient in pull(part)[0].items():
+                pulled[name] += gradient
+        pushed = [
+            torch.func.jvp(lambda p, rows=rows: outputs(p, rows), (learned,), (pulled,))[1]
+            for rows in X.split(batch)
+        ]
+        return torch.cat(pushed)
+
+    def product(block: torch.Tensor) -> torch.Tensor:
+        block = block.to(X)
+        if block.ndim == 1:
+            return one(block)
+        return torch.stack([one(column) for column in block.T], 1)
+
+    return product
 
 
 def check_width(samples: int, width: float) -> None:

@@ -99,7 +99,8 @@ def random_feature_blocks(
         if len(rows) > n:
             gram[n:].addmm_(features[n:], features[:n].T)
     gram.div_(width)
-    train = _mirrored(gram[:n])
+    train = gram[:n].triu()
+    train += train.triu(1).T.clone()
     return [train, *gram[n:].split([len(q) for q in queries])]
 
 
@@ -332,7 +333,8 @@ def _slopes_gram(
         left = phi(Z @ W.T)
         gram.addmm_(left, (left if Z2 is None else phi(Z2 @ W.T)).T)
     gram.div_(width)
-    return _mirrored(gram) if Z2 is None else gram
+    # a matrix product rounds the two halves differently on some processors
+    return gram if Z2 is not None else gram.triu().add_(gram.triu(1).T)
 
 
 def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
@@ -342,15 +344,8 @@ def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
     for start in range(0, len(Z), tile):
         stop = min(start + tile, len(Z))
         torch.mm(Z[:stop], Z[start:stop].T, out=product[:stop, start:stop])
-        edge = product[start:stop, start:stop]
-        edge.copy_(_mirrored(edge))
         product[start:stop, :start] = product[:start, start:stop].T
     return product
-
-
-def _mirrored(block: torch.Tensor) -> torch.Tensor:
-    """The upper half on both sides: some processors round the halves of a product differently."""
-    return block.triu().add_(block.triu(1).T)
 
 
 def empirical_ntk(
@@ -532,7 +527,8 @@ def ntk_product(
         ValueError: as in :func:`empirical_ntk`.
 
     >>> layer = torch.nn.Linear(2, 1, bias=False)
-    >>> ntk_product(layer, torch.tensor([[1.0, 2.0], [0.0, 1.0]]))(torch.tensor([1.0, 0.0])).tolist()
+    >>> product = ntk_product(layer, torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+    >>> product(torch.tensor([1.0, 0.0])).tolist()
     [5.0, 2.0]
     """
     _check_real(X)

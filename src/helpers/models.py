@@ -83,7 +83,13 @@ def small_cnn(channels: int, size: int, outputs: int, *, seed: int) -> nn.Module
 
 
 def resnet(
-    depth: int, outputs: int, *, channels: int = 3, stem: str = "imagenet", seed: int
+    depth: int,
+    outputs: int,
+    *,
+    channels: int = 3,
+    stem: str = "imagenet",
+    width: int = 64,
+    seed: int,
 ) -> nn.Module:
     """torchvision's ResNet of this depth, untrained, for small images.
 
@@ -94,6 +100,8 @@ def resnet(
         stem: `"imagenet"` keeps the 7 x 7 convolution of stride 2 and the pooling, as the released
             code of Bombari & Mondelli does on 48 x 48 pixels; `"small"` takes a 3 x 3 convolution
             of stride 1 and no pooling instead, the custom for 32 x 32 pixels (12 times the work).
+        width: channels of the first stage; 64 is the published network, 16 has a sixteenth of its
+            parameters. Other widths for depths 18 and 34.
         seed: of the initial weights (torchvision's laws).
 
     Raises:
@@ -109,11 +117,15 @@ def resnet(
         raise ValueError(f"depth is {depth}: allowed are {', '.join(map(str, RESNETS))}")
     if stem not in STEMS:
         raise ValueError(f"stem is {stem!r}: allowed are {', '.join(map(repr, STEMS))}")
-    _check_sizes([outputs, channels])
+    _check_sizes([outputs, channels, width])
+    if width != 64 and depth == 50:
+        raise ValueError(f"width is {width}: a ResNet of depth 50 has 64")
     import torchvision  # slow to import, and needed here only
 
     def build() -> nn.Module:
         net = getattr(torchvision.models, f"resnet{depth}")(weights=None, num_classes=outputs)
+        if width != 64:
+            return _narrow(net, depth, outputs, channels, stem, width)
         if stem == "small":
             net.conv1, net.maxpool = (
                 nn.Conv2d(channels, 64, 3, padding=1, bias=False),
@@ -126,6 +138,29 @@ def resnet(
         return net
 
     return _seeded(build, seed)
+
+
+def _narrow(
+    net: nn.Module, depth: int, outputs: int, channels: int, stem: str, width: int
+) -> nn.Module:
+    """The same network with other numbers of channels; torchvision fixes them."""
+    from torchvision.models.resnet import BasicBlock
+
+    kernel, stride, padding = (3, 1, 1) if stem == "small" else (7, 2, 3)
+    net.inplanes = width
+    net.conv1 = nn.Conv2d(channels, width, kernel, stride, padding, bias=False)
+    net.bn1 = nn.BatchNorm2d(width)
+    if stem == "small":
+        net.maxpool = nn.Identity()
+    blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}[depth]
+    for stage, count in enumerate(blocks):
+        layer = net._make_layer(BasicBlock, width * 2**stage, count, 1 if stage == 0 else 2)
+        setattr(net, f"layer{stage + 1}", layer)
+    net.fc = nn.Linear(8 * width, outputs)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net
 
 
 class Normalise(nn.Module):

@@ -1,0 +1,195 @@
+"""Losses of the margin against autograd, scipy, numpy and closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import soft_margin_loss
+
+from helpers import losses
+
+ALL = (
+    losses.logistic,
+    losses.squared,
+    losses.sd(0.1),
+    losses.sd(1.0),
+    losses.marg_log(0.5),
+    losses.sigma_damp(2.0),
+    losses.sigma_damp(1.0),
+)
+
+
+def draw(n=60, d=4, seed=0):
+    random = np.random.default_rng(seed)
+    y = np.where(random.random(n) < 0.5, 1.0, -1.0)
+    return y[:, None] * np.array([0.8, 0.3, 0, 0])[:d] + random.standard_normal((n, d)), y
+
+
+@pytest.mark.parametrize("loss", ALL, ids=str)
+@given(st.floats(-15, 15))
+def test_slope_and_curvature_are_the_derivatives(loss, at):
+    u = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+    [first] = torch.autograd.grad(loss.value(u), u, create_graph=True)
+    [second] = torch.autograd.grad(first, u)
+    first, second, u = first.detach(), second.detach(), u.detach()
+    assert float(loss.slope(u)) == pytest.approx(float(first), abs=1e-10)
+    assert float(loss.curvature(u)) == pytest.approx(float(second), abs=1e-9)
+    assert float(second) <= loss.steepest + 1e-4
+
+
+def test_values_are_those_of_the_formulas():
+    u = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    v = u.numpy()
+    plain = np.log1p(np.exp(-v))
+    for loss, expected in (
+        (losses.logistic, plain),
+        (losses.squared, (1 - v) ** 2 / 2),
+        (losses.sd(0.3), plain + 0.3 * v**2),
+        (losses.marg_log(0.2), plain + 0.2 * np.log(1 + v**2)),
+        (losses.sigma_damp(1.5), np.log1p(np.exp(-v * (1 - expit(v / 1.5))))),
+    ):
+        np.testing.assert_allclose(loss.value(u).numpy(), expected, atol=1e-13)
+
+
+def test_a_loss_takes_outputs_and_labels():
+    f, y = torch.randn(50, dtype=torch.float64), torch.randn(50).sign()
+    assert float(losses.logistic(f, y)) == pytest.approx(float(soft_margin_loss(f, y.double())))
+    with pytest.raises(ValueError, match="allowed -1, \\+1"):
+        losses.sd()(f, torch.ones(50) * 2)
+    with pytest.raises(ValueError, match="shape"):
+        losses.sd()(f, torch.ones(49))
+
+
+@pytest.mark.parametrize("loss", ALL[1:], ids=str)
+def test_the_common_margin_is_a_minimum(loss):
+    u = torch.linspace(0, 12, 120_001, dtype=torch.float64)
+    values = loss.value(u)
+    margin = losses.common_margin(loss)
+    assert float(u[values.argmin()]) == pytest.approx(margin, abs=2e-4)
+    assert float(loss.curvature(torch.tensor(margin, dtype=torch.float64))) > 0
+
+
+def test_the_common_margin_of_sd_solves_its_equation():
+    margin = losses.common_margin(losses.sd(0.1))
+    assert expit(-margin) == pytest.approx(0.2 * margin, abs=1e-12)
+    with pytest.raises(ValueError, match="no common margin"):
+        losses.common_margin(losses.logistic)
+
+
+def test_margin_cv_is_that_of_numpy():
+    u = np.random.default_rng(0).normal(2, 0.5, 100)
+    assert losses.margin_cv(torch.from_numpy(u)) == pytest.approx(u.std() / u.mean())
+    for bad in (torch.tensor([1.0]), torch.tensor([1.0, -2.0])):
+        with pytest.raises(ValueError, match="mean"):
+            losses.margin_cv(bad)
+
+
+def test_linear_fits_agree_with_least_squares_and_scikit_learn():
+    x, y = draw()
+    w = losses.fit_linear(x, y, losses.squared)
+    np.testing.assert_allclose(w.weights, np.linalg.lstsq(x, y, rcond=None)[0], atol=1e-7)
+    theirs = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000)
+    mine = losses.fit_linear(x, y, losses.logistic)
+    np.testing.assert_allclose(mine.weights, theirs.fit(x, y).coef_[0], atol=1e-5)
+    assert mine.converged and w.converged
+
+
+def test_adam_ends_where_lbfgs_does():
+    x, y = draw()
+    for loss in (losses.sd(0.1), losses.marg_log(0.5)):
+        found = [losses.fit_linear(x, y, loss, method=m, iterations=2_000).weights
+                 for m in ("lbfgs", "adam")]  # fmt: skip
+        np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def test_large_penalties_give_the_least_squares_direction():
+    """Spec 2.6: for lam to infinity, w goes to (1/2) / (1/4 + 2 lam) M^-1 beta."""
+    x, y = draw(400)
+    lam = 1e4
+    w = losses.fit_linear(x, y, losses.sd(lam), iterations=2000).weights
+    expected = 0.5 / (0.25 + 2 * lam) * np.linalg.lstsq(x, y, rcond=None)[0]
+    np.testing.assert_allclose(w, expected, rtol=1e-3)
+
+
+def kernel(n=20, d=30, seed=0):
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)))
+    return x @ x.T, torch.randn(n, generator=torch.Generator().manual_seed(seed)).sign()
+
+
+def test_kernel_descent_with_squared_loss_has_a_closed_form():
+    K, y = kernel()
+    step = 0.5 / float(torch.linalg.eigvalsh(K)[-1])
+    found = losses.fit_kernel(K, y, losses.squared, steps=40, step=step, keep=[0, 7, 40])
+    for t, outputs in zip(found.steps.tolist(), found.outputs, strict=True):
+        power = torch.linalg.matrix_power(torch.eye(20, dtype=K.dtype) - step * K, t)
+        torch.testing.assert_close(outputs, y.double() - power @ y.double())
+    torch.testing.assert_close(found.coefficients @ K, found.outputs)
+
+
+@pytest.mark.parametrize("loss", ALL, ids=str)
+def test_kernel_descent_is_descent_on_parameters(loss):
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(15, 6, dtype=torch.float64, generator=random)
+    y = torch.randn(15, generator=random).sign().double()
+    w = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.SGD([w], lr=0.01)
+    for _ in range(25):
+        optimiser.zero_grad()
+        loss.value(y * (x @ w)).sum().backward()
+        optimiser.step()
+    found = losses.fit_kernel(x @ x.T, y, loss, steps=25, step=0.01)
+    torch.testing.assert_close(found.outputs[-1], (x @ w).detach())
+
+
+@pytest.mark.parametrize("loss", ALL[1:6], ids=str)
+def test_interpolation_gives_all_samples_the_common_margin(loss):
+    K, y = kernel()
+    found = losses.fit_kernel(K, y, loss, steps=20_000)
+    margins = found.outputs[-1] * y
+    assert float((margins - losses.common_margin(loss)).abs().max()) < 1e-3
+
+
+def test_the_largest_eigenvalue():
+    K, _ = kernel(40)
+    assert losses.top_eigenvalue(K) == pytest.approx(np.linalg.eigvalsh(K)[-1], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    (
+        (lambda: losses.named("hinge"), "unknown loss 'hinge'"),
+        (lambda: losses.sd(0), "above 0"),
+        (lambda: losses.named("logistic", 0.5), "has none"),
+        (lambda: losses.sigma_damp(math.inf), "finite"),
+        (lambda: losses.fit_linear(np.ones((3, 2)), np.array([0, 1, 1]), losses.sd()), "labels"),
+        (lambda: losses.fit_linear(np.ones(3), np.ones(3), losses.sd()), "expected \\(n, d\\)"),
+        (
+            lambda: losses.fit_linear(np.ones((1, 1)), np.ones(1), losses.sd(), method="x"),
+            "method is 'x'",
+        ),
+        (
+            lambda: losses.fit_linear(np.ones((1, 1)), np.ones(1), losses.sd(), iterations=0),
+            "at least 1",
+        ),
+        (lambda: losses.fit_kernel(torch.ones(2, 3), torch.ones(2), losses.sd(), steps=1), "shape"),
+        (lambda: losses.fit_kernel(torch.eye(2), torch.zeros(2), losses.sd(), steps=1), "allowed"),
+        (lambda: losses.fit_kernel(torch.eye(2), torch.ones(2), losses.sd(), steps=0), "steps"),
+        (
+            lambda: losses.fit_kernel(torch.eye(2), torch.ones(2), losses.sd(), steps=1, step=-1),
+            "step is -1",
+        ),
+    ),
+)
+def test_bad_input_is_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(FloatingPointError, match="lower step"):
+        losses.fit_kernel(torch.eye(2), torch.ones(2), losses.squared, steps=2000, step=9.0)

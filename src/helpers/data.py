@@ -31,7 +31,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# Patterns are data too: chapters find all of it under helpers.data.
+# Patterns and biased sets are data too: chapters find all of it under helpers.data.
+from helpers.biased import (  # noqa: F401
+    Biased,
+    cats_and_dogs,
+    centred,
+    colored_mnist,
+    group_accuracies,
+    patched_mnist,
+)
 from helpers.patterns import (  # noqa: F401
     PATTERNS,
     SpuriousSet,

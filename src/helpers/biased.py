@@ -1,0 +1,209 @@
+r"""Image sets of two classes in which an attribute goes with the label for most images.
+
+Each image has a label y and a bias attribute b, both -1 or +1, with :math:`P(b = y) = \rho`. An
+image is *aligned* where b = y and *conflicting* where not. At :math:`\rho = 1/2` the attribute says
+nothing about the label: that is the balanced test set.
+
+=============== ===================================== ==========================================
+set             label                                 attribute
+=============== ===================================== ==========================================
+`patched_mnist` digit 0-4 (-1) or 5-9 (+1)            a white patch, top right (-1), top left (+1)
+`colored_mnist` digit 0-4 (-1) or 5-9 (+1)            colour: second channel (-1), first (+1)
+`cats_and_dogs` cat (-1) or dog (+1), CIFAR-10        darker (-1) or brighter (+1)
+=============== ===================================== ==========================================
+
+Source: Lim, Kim & Moon 2025 name the data sets; how the paper makes them is not known to us, so
+these constructions are our own.
+
+**How images are chosen.** Both classes have the same number of images (one apart where `samples` is
+odd) and exactly `round(rho * samples)` images are aligned. For one dataset and seed the images of a
+smaller set are among those of a larger one; sets of one size have the same images in the same order
+at every rho, and images that conflict at a larger rho also do so at a smaller one. So curves over
+rho compare like with like. Training and test sets are disjoint when they come from the two splits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from helpers.data import Dataset
+
+PATCH = 4  # pixels on a side
+CAT, DOG = 3, 5  # classes of CIFAR-10
+
+
+class Biased(NamedTuple):
+    """Images with label and bias attribute.
+
+    Attributes:
+        images: `(n, c, h, w)` float32, pixels from 0 to 1, not centred.
+        label: `(n,)` float32, -1 and +1.
+        attribute: `(n,)` float32, -1 and +1.
+    """
+
+    images: torch.Tensor
+    label: torch.Tensor
+    attribute: torch.Tensor
+
+    @property
+    def aligned(self) -> torch.Tensor:
+        """`(n,)` bool: True where attribute and label agree."""
+        return self.attribute == self.label
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """`(n, c h w)` images as rows."""
+        return self.images.flatten(1)
+
+
+def patched_mnist(dataset: Dataset, rho: float, samples: int, seed: int) -> Biased:
+    """Digits with a white 4 x 4 patch in the top left (b = +1) or top right corner (b = -1).
+
+    Args:
+        dataset: digits, from `data.load("mnist")` or `"mnist5k"`; images `(n, 1, h, w)`.
+        rho: share of aligned images, in [0, 1].
+        samples: images in the set.
+        seed: of the choice of images; see the module for what is nested in what.
+
+    Raises:
+        ValueError: rho outside [0, 1], more samples than there are or fewer than 2, a dataset that
+            lacks digits of one half.
+
+    >>> from helpers.data import load
+    >>> digits = patched_mnist(load("mnist5k"), rho=0.9, samples=200, seed=0)
+    >>> tuple(digits.images.shape), int(digits.aligned.sum()), float(digits.label.sum())
+    ((200, 1, 28, 28), 180, 0.0)
+    >>> corners = digits.images[:, 0, :4, :4].mean((1, 2)) == 1
+    >>> bool((corners == (digits.attribute > 0)).all())
+    True
+    """
+    images, label, attribute = _digits(dataset, rho, samples, seed)
+    images[attribute > 0, :, :PATCH, :PATCH] = 1
+    images[attribute < 0, :, :PATCH, -PATCH:] = 1
+    return Biased(images, label, attribute)
+
+
+def colored_mnist(dataset: Dataset, rho: float, samples: int, seed: int) -> Biased:
+    """Digits at half resolution in the first (b = +1) or second (b = -1) of two colour channels.
+
+    Arguments and errors as in :func:`patched_mnist`; images are `(n, 2, h/2, w/2)`, each pixel the
+    mean of 2 x 2.
+
+    >>> from helpers.data import load
+    >>> digits = colored_mnist(load("mnist5k"), rho=0.75, samples=100, seed=0)
+    >>> tuple(digits.images.shape)
+    (100, 2, 14, 14)
+    >>> empty = (digits.images.sum((2, 3)) == 0).int()       # the other channel, in each image
+    >>> bool((empty.argmax(1) == (digits.attribute > 0).int()).all())
+    True
+    """
+    grey, label, attribute = _digits(dataset, rho, samples, seed)
+    half = torch.nn.functional.avg_pool2d(grey, 2)
+    images = torch.cat([half, torch.zeros_like(half)], 1)
+    images[attribute < 0] = images[attribute < 0].flip(1)
+    return Biased(images, label, attribute)
+
+
+def cats_and_dogs(
+    dataset: Dataset, rho: float, samples: int, seed: int, shift: float = 0.25
+) -> Biased:
+    r"""Cats (-1) and dogs (+1) of CIFAR-10, darkened or brightened: :math:`x \mapsto
+    \mathrm{clip}(x + b\,\mathrm{shift}, 0, 1)`.
+
+    Args:
+        dataset: CIFAR-10, or any set with cats as class 3 and dogs as class 5.
+        rho, samples, seed: as in :func:`patched_mnist`.
+        shift: change of brightness, above 0 and at most 1.
+
+    Raises:
+        ValueError: as in :func:`patched_mnist`; a shift outside its range.
+    """
+    if not 0 < shift <= 1:
+        raise ValueError(f"shift is {shift}: a change of brightness above 0 and at most 1 is asked")
+    classes = dataset.labels
+    chosen, label, attribute = _choose(classes == CAT, classes == DOG, rho, samples, seed, "dogs")
+    images = dataset.images[chosen].float() / 255
+    images = (images + shift * attribute[:, None, None, None]).clamp(0, 1)
+    return Biased(images, label, attribute)
+
+
+def centred(train: Biased, *others: Biased) -> list[torch.Tensor]:
+    """The images as rows `(n, c h w)`, minus the mean of the training images.
+
+    >>> one = torch.ones(2)
+    >>> train = Biased(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), one, one)
+    >>> centred(train)[0].tolist()
+    [[-0.5], [0.5]]
+    """
+    mean = train.rows.mean(0)
+    return [part.rows - mean for part in (train, *others)]
+
+
+def group_accuracies(outputs: torch.Tensor, sample: Biased) -> tuple[float, float]:
+    """Share of right signs among aligned and among conflicting images; NaN for an empty group.
+
+    Args:
+        outputs: `(n,)`; an output of exactly 0 counts as wrong.
+
+    Raises:
+        ValueError: another number of outputs.
+
+    >>> sample = Biased(torch.zeros(3, 1, 1, 1), torch.ones(3), torch.tensor([1.0, 1.0, -1.0]))
+    >>> group_accuracies(torch.tensor([1.0, -1.0, 1.0]), sample)
+    (0.5, 1.0)
+    """
+    if outputs.shape != sample.label.shape:
+        raise ValueError(
+            f"outputs have shape {tuple(outputs.shape)}: expected {tuple(sample.label.shape)}"
+        )
+    right = (outputs.cpu() * sample.label > 0).double()
+    return float(right[sample.aligned].mean()), float(right[~sample.aligned].mean())
+
+
+def _digits(
+    dataset: Dataset, rho: float, samples: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Grey images in [0, 1], labels and attributes; the caller paints the attribute."""
+    if dataset.images.ndim != 4 or dataset.images.shape[1] != 1:
+        raise ValueError(
+            f"images have shape {tuple(dataset.images.shape)}: expected grey digits (n, 1, h, w)"
+        )
+    digit = dataset.labels
+    chosen, label, attribute = _choose(digit < 5, digit >= 5, rho, samples, seed, "digits 5-9")
+    return dataset.images[chosen].float() / 255, label, attribute
+
+
+def _choose(
+    negative: torch.Tensor, positive: torch.Tensor, rho: float, samples: int, seed: int, name: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Positions of the chosen images, their labels and attributes, in a random order."""
+    if not 0 <= rho <= 1:
+        raise ValueError(f"rho is {rho}: the share of aligned images is between 0 and 1")
+    if samples < 2:
+        raise ValueError(f"samples is {samples}: at least one image of each class is needed")
+    generator = torch.Generator().manual_seed(seed)
+    aligned = round(rho * samples)
+    parts = [
+        (negative, -1.0, samples - samples // 2, aligned - aligned // 2),
+        (positive, 1.0, samples // 2, aligned // 2),
+    ]
+    found = []
+    for members, sign, wanted, agree in parts:
+        pool = members.nonzero().flatten()
+        if len(pool) < wanted:
+            side = name if sign > 0 else f"the other class than {name}"
+            raise ValueError(
+                f"samples is {samples}, so {wanted} images of {side} are needed: "
+                f"the dataset has {len(pool)}"
+            )
+        # drawn for the whole pool, so that a larger set only adds images
+        order = pool[torch.randperm(len(pool), generator=generator)][:wanted]
+        attribute = torch.full((wanted,), sign)
+        attribute[: wanted - agree] = -sign
+        found.append((order, torch.full((wanted,), sign), attribute))
+    mix = torch.randperm(samples, generator=generator)
+    chosen, label, attribute = (torch.cat(part)[mix] for part in zip(*found, strict=True))
+    return chosen, label, attribute

@@ -4,6 +4,9 @@ Part I: Bombari & Mondelli (2024). Symbols: :math:`\mu_l` Hermite coefficients o
 :math:`\alpha = d_y/d` the share of the input that is spurious, ratio = N/d.
 
 Part II: Yang, Chou & Chaudhuri (2022), whose symbols stand at :func:`rare_linear`.
+
+Part IV: Lim, Kim & Moon (2025): :func:`mixture_spectrum` and :func:`two_axis`, which live in
+:mod:`helpers.mixtures` with what else concerns Gaussian mixtures.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from helpers.hermite import (
     resolve,
     second_moment,
 )
+from helpers.mixtures import mixture_spectrum as mixture_spectrum
+from helpers.mixtures import two_axis as two_axis
 
 # ----------------------------------------------------------------------------------------------
 # Part I: random features

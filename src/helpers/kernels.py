@@ -99,8 +99,7 @@ def random_feature_blocks(
         if len(rows) > n:
             gram[n:].addmm_(features[n:], features[:n].T)
     gram.div_(width)
-    train = gram[:n].triu()
-    train += train.triu(1).T.clone()
+    train = _mirrored(gram[:n])
     return [train, *gram[n:].split([len(q) for q in queries])]
 
 
@@ -333,8 +332,7 @@ def _slopes_gram(
         left = phi(Z @ W.T)
         gram.addmm_(left, (left if Z2 is None else phi(Z2 @ W.T)).T)
     gram.div_(width)
-    # a matrix product rounds the two halves differently on some processors
-    return gram if Z2 is not None else gram.triu().add_(gram.triu(1).T)
+    return _mirrored(gram) if Z2 is None else gram
 
 
 def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
@@ -344,8 +342,15 @@ def _symmetric_product(Z: torch.Tensor) -> torch.Tensor:
     for start in range(0, len(Z), tile):
         stop = min(start + tile, len(Z))
         torch.mm(Z[:stop], Z[start:stop].T, out=product[:stop, start:stop])
+        edge = product[start:stop, start:stop]
+        edge.copy_(_mirrored(edge))
         product[start:stop, :start] = product[:start, start:stop].T
     return product
+
+
+def _mirrored(block: torch.Tensor) -> torch.Tensor:
+    """The upper half on both sides: some processors round the halves of a product differently."""
+    return block.triu().add_(block.triu(1).T)
 
 
 def empirical_ntk(
@@ -370,8 +375,9 @@ def empirical_ntk(
         `(n, m)` tensor, not divided by anything.
 
     Raises:
-        ValueError: no trainable parameters, more than one output a sample, a batch normalisation in
-            train mode (there is no gradient of one sample then), inputs that are not finite reals.
+        ValueError: no trainable parameters, more than one output a sample, a batch normalisation or
+            dropout in train mode (there is no gradient of one sample then), inputs that are not
+            finite reals.
 
     Source: Jacot et al. 2018; per-sample gradients by `torch.func`.
 
@@ -426,6 +432,16 @@ def _scalar_outputs(
             f"{type(model).__name__} is in train mode and layer {training[0]!r} normalises over "
             "the batch, so outputs have no gradient of their own: call model.eval() first"
         )
+    dropping = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.training and module.p
+    ]
+    if dropping:
+        raise ValueError(
+            f"{type(model).__name__} is in train mode and layer {dropping[0]!r} drops units at "
+            "random, so its outputs are no function of the parameters: call model.eval() first"
+        )
     with torch.no_grad():
         shape = tuple(model(X[:1]).shape)
     if math.prod(shape) != 1:
@@ -455,6 +471,10 @@ def relu_ntk(
     (\sqrt{1-u^2} + u(\pi - \arccos u))/\pi` and the tangent kernel :math:`t \mapsto
     t\,(\pi - \arccos u)/\pi + \kappa(u)`, starting from :math:`t = u`. Weights have variance
     2 / fan-in, so that norms pass through every layer unchanged: :math:`K(x, x') = \|x\|\|x'\|t`.
+    There are no biases; append a constant coordinate to the inputs for one in the first layer.
+
+    Angles below 3e-4 are lost in float32. The diagonal is exact, but a query that equals a training
+    input gives an entry that is off by up to 1e-4 of it; float64 has 1e-8 there.
 
     Args:
         X: `(n, d)` inputs, float32 or float64, on any device; the result has their dtype.
@@ -485,8 +505,7 @@ def relu_ntk(
         for j in range(i if X2 is None else 0, len(others), rows):
             cosine = left[i : i + rows] @ right[j : j + rows].T
             if X2 is None and i == j:
-                cosine = cosine.triu(1)
-                cosine = (cosine + cosine.T).fill_diagonal_(1)
+                cosine = _mirrored(cosine).fill_diagonal_(1)
             tile = _relu_tangent(cosine, depth)
             tile.mul_(norms[i : i + rows, None] * norms2[j : j + rows])
             kernel[i : i + rows, j : j + rows] = tile
@@ -521,7 +540,8 @@ def ntk_product(
         batch: samples in one pass.
 
     Returns:
-        A function from `(n,)` or `(n, b)` to the product, of the same shape.
+        A function from `(n,)` or `(n, b)` to the product, of the same shape. It raises ValueError
+        for another shape.
 
     Raises:
         ValueError: as in :func:`empirical_ntk`.
@@ -550,6 +570,10 @@ def ntk_product(
         return torch.cat(pushed)
 
     def product(block: torch.Tensor) -> torch.Tensor:
+        if block.ndim not in (1, 2) or len(block) != len(X):
+            raise ValueError(
+                f"vector has shape {tuple(block.shape)}: expected ({len(X)},) or ({len(X)}, b)"
+            )
         block = block.to(X)
         if block.ndim == 1:
             return one(block)

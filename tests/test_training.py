@@ -19,6 +19,16 @@ def network(dtype=torch.float64, outputs=2):
     return models.fully_connected(6, (16,), outputs, seed=3).to(dtype)
 
 
+def expected_loss(recipe, outputs, wanted):
+    if recipe.loss == "cross_entropy":
+        return torch.nn.functional.cross_entropy(outputs, wanted)
+    f, strength = outputs[:, 0], recipe.loss_strength
+    if recipe.loss == "mse":
+        return torch.nn.functional.mse_loss(f, wanted)
+    extra = {"logistic": 0, "sd": f**2, "marg_log": (1 + f**2).log()}[recipe.loss]
+    return (-torch.sigmoid(wanted * f).log() + strength * extra).mean()
+
+
 def plain_loop(model, x, y, recipe, seed):
     """What a tutorial would write, with the scheduler of torch."""
     optimiser = torch.optim.Adam(
@@ -30,10 +40,7 @@ def plain_loop(model, x, y, recipe, seed):
         order = torch.randperm(len(x), generator=shuffle)
         for start in range(0, len(x), recipe.batch):
             chosen = order[start : start + recipe.batch]
-            if recipe.loss == "mse":
-                loss = torch.nn.functional.mse_loss(model(x[chosen])[:, 0], y[chosen])
-            else:
-                loss = torch.nn.functional.cross_entropy(model(x[chosen]), y[chosen])
+            loss = expected_loss(recipe, model(x[chosen]), y[chosen])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -45,7 +52,11 @@ def test_training_is_the_plain_loop(loss):
     x, y = task()
     y = y if loss == "cross_entropy" else 2.0 * y.double() - 1
     outputs = 2 if loss == "cross_entropy" else 1
-    recipe = Recipe(epochs=9, batch=16, loss=loss, weight_decay=1e-2, decay=0.5, decay_every=4)
+    strength = 0.3 if loss in ("sd", "marg_log") else 0.0
+    recipe = Recipe(
+        epochs=9, batch=16, loss=loss, loss_strength=strength, weight_decay=1e-2, decay=0.5,
+        decay_every=4,
+    )  # fmt: skip
     ours, theirs = network(outputs=outputs), network(outputs=outputs)
     history = training.train(ours, x, y, recipe, seed=5)
     plain_loop(theirs, x, y, recipe, seed=5)

@@ -86,6 +86,8 @@ def possible(model: nn.Module, recipe: Recipe) -> str:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             return "batch normalisation keeps running averages"
+    if recipe.loss in training.MARGIN_LOSSES:
+        return f"the loss is {recipe.loss!r}"
     return "images are augmented" if recipe.augment else ""
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-LOSSES = ("cross_entropy", "mse")
+MARGIN_LOSSES = ("logistic", "sd", "marg_log")
+LOSSES = ("cross_entropy", "mse", *MARGIN_LOSSES)
 OPTIMISERS = ("adam", "sgd")
 Replaced = tuple[torch.Tensor, torch.Tensor]  # rows of the training set, their new inputs
 
@@ -45,7 +46,9 @@ class Recipe:
     Attributes:
         epochs: largest number of passes over the data.
         batch: samples a step.
-        loss: `"cross_entropy"` with class indices, or `"mse"` with one real label a sample.
+        loss: `"cross_entropy"` with class indices, `"mse"` with one real label a sample, or with
+            labels -1 and +1 `"logistic"`, log(1 + exp(-y f)), alone or with `loss_strength` times
+            f^2 (`"sd"`, spectral decoupling) or log(1 + f^2) (`"marg_log"`).
         optimiser: `"adam"`, or `"sgd"` with `momentum`.
         learning_rate: at the start.
         weight_decay: coefficient of the coupled decay (`torch.optim.Adam`, `torch.optim.SGD`).
@@ -75,6 +78,7 @@ class Recipe:
     clip_value: float = math.inf
     clip_norm: float = math.inf
     augment: bool = False
+    loss_strength: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
@@ -92,11 +96,23 @@ class Recipe:
         for name in ("learning_rate", "decay", "clip_value", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("weight_decay", "stop_loss", "momentum", "noise", "decay_every"):
+        for name in (
+            "weight_decay",
+            "stop_loss",
+            "momentum",
+            "noise",
+            "decay_every",
+            "loss_strength",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         if self.momentum and self.optimiser != "sgd":
             raise ValueError(f"momentum is {self.momentum}: only 'sgd' has it")
+        if bool(self.loss_strength) != (self.loss in ("sd", "marg_log")):
+            raise ValueError(
+                f"loss is {self.loss!r} and loss_strength is {self.loss_strength}: 'sd' and "
+                "'marg_log' need one above 0, the others have none"
+            )
         if self.decay_every and self.milestones:
             raise ValueError(
                 f"decay_every is {self.decay_every} and milestones is {self.milestones}: give one"
@@ -142,7 +158,7 @@ def train(
     Args:
         model: a module on the device of `inputs`.
         inputs: `(n, …)` floats, all on the device.
-        labels: `(n,)`, int64 classes for cross-entropy, floats for mse.
+        labels: `(n,)`, int64 classes for cross-entropy, floats for the other losses.
         recipe: the hyper-parameters.
         seed: of all that is drawn: the order of the samples, noise, augmentation, dropout.
         checkpoint: file in which the state is kept every `checkpoint_seconds` (0: every epoch), and
@@ -375,11 +391,7 @@ def _one_epoch(
             shown = crop_and_flip(shown, draw.inputs)
         if recipe.noise:
             shown = shown + recipe.noise * draw.normal(shown)
-        outputs = model(shown)
-        if recipe.loss == "mse":
-            loss = nn.functional.mse_loss(outputs.view_as(wanted), wanted)
-        else:
-            loss = nn.functional.cross_entropy(outputs, wanted)
+        loss = _loss(recipe, model(shown), wanted)
         optimiser.zero_grad()
         loss.backward()
         if math.isfinite(recipe.clip_value):
@@ -389,6 +401,20 @@ def _one_epoch(
         optimiser.step()
         total += loss.detach() * len(chosen)
     return float(total) / len(inputs)
+
+
+def _loss(recipe: Recipe, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    if recipe.loss == "cross_entropy":
+        return nn.functional.cross_entropy(outputs, wanted)
+    outputs = outputs.view_as(wanted)
+    if recipe.loss == "mse":
+        return nn.functional.mse_loss(outputs, wanted)
+    loss = nn.functional.softplus(-wanted * outputs)
+    if recipe.loss == "sd":
+        loss = loss + recipe.loss_strength * outputs.square()
+    elif recipe.loss == "marg_log":
+        loss = loss + recipe.loss_strength * torch.log1p(outputs.square())
+    return loss.mean()
 
 
 def make_optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -467,9 +493,14 @@ def _check_data(inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> N
         raise ValueError(
             f"inputs of dtype {inputs.dtype} must be finite floats (no NaN, no complex)"
         )
-    if recipe.loss == "mse":
+    if recipe.loss != "cross_entropy":
         if labels.dtype != inputs.dtype or not torch.isfinite(labels).all():
             raise ValueError(f"labels of dtype {labels.dtype} must be finite and {inputs.dtype}")
+        if recipe.loss in MARGIN_LOSSES and not bool((labels.abs() == 1).all()):
+            raise ValueError(
+                f"labels of the loss {recipe.loss!r} must be -1 and +1; got "
+                f"{labels.unique()[:5].tolist()}"
+            )
     elif labels.dtype != torch.int64 or labels.min() < 0:
         raise ValueError(f"labels of dtype {labels.dtype} must be int64 class indices from 0 on")
 

@@ -11,6 +11,11 @@ import pytest
 from helpers import figures, interactive, theory
 from helpers.interactive import (
     ALPHAS,
+    AMPLITUDES,
+    AXES_CURVES,
+    AXES_FIXED,
+    BALANCES,
+    CORE_NOISES,
     LAWS,
     RARE_CURVES,
     RARE_FIXED,
@@ -40,6 +45,11 @@ def rare() -> Interactive:
     return interactive.rare_explorer()
 
 
+@pytest.fixture(scope="module")
+def axes() -> Interactive:
+    return interactive.two_axis_explorer()
+
+
 class Tags(HTMLParser):
     """Attributes of the elements of a text, by name of element."""
 
@@ -52,16 +62,18 @@ class Tags(HTMLParser):
         self.found.setdefault(tag, []).append(dict(attrs))
 
 
-def test_a_second_run_gives_the_same_bytes(page, rare):
+def test_a_second_run_gives_the_same_bytes(page, rare, axes):
     assert interactive.alignment_explorer()._repr_html_() == page
     assert interactive.rare_explorer()._repr_html_() == rare._repr_html_()
+    assert interactive.two_axis_explorer()._repr_html_() == axes._repr_html_()
 
 
-def test_the_figures_are_small(page, rare):
+def test_the_figures_are_small(page, rare, axes):
     assert len(page) < 400_000 and len(rare._repr_html_()) < 200_000
+    assert len(axes._repr_html_()) < 200_000
 
 
-@pytest.mark.parametrize("which", ("explorer", "rare"))
+@pytest.mark.parametrize("which", ("explorer", "rare", "axes"))
 def test_it_is_what_plotly_takes(which, request):
     import plotly.graph_objects as go
 
@@ -73,7 +85,7 @@ def test_it_is_what_plotly_takes(which, request):
         assert key == "height" or re.match(r"\w+", key)[0] in figure.layout
 
 
-@pytest.mark.parametrize("which", ("explorer", "rare"))
+@pytest.mark.parametrize("which", ("explorer", "rare", "axes"))
 @pytest.mark.parametrize("places", ("wide", "narrow"))
 def test_nothing_lies_outside_the_drawing_or_on_its_neighbour(which, places, request):
     figure = request.getfixturevalue(which)
@@ -106,7 +118,10 @@ def test_curves_are_those_of_the_theory_at_any_stop(explorer, panel):
             assert y[point] == pytest.approx(law(key, *place), abs=5.1e-5)
 
 
-@pytest.mark.parametrize(("which", "count"), (("explorer", COUNT), ("rare", len(RARE_CURVES))))
+@pytest.mark.parametrize(
+    ("which", "count"),
+    (("explorer", COUNT), ("rare", len(RARE_CURVES)), ("axes", len(AXES_CURVES))),
+)
 def test_sliders_touch_their_own_panel_alone(which, count, request):
     figure = request.getfixturevalue(which)
     for slider, axis in zip(figure.layout["sliders"], ("x", "x2", "x3"), strict=False):
@@ -149,6 +164,42 @@ def test_rare_sliders_start_where_they_are_asked_to():
     for start in ({"strength": 51}, {"lam": 0.5}, {"gamma": 0}):
         with pytest.raises(ValueError, match="the slider has"):
             interactive.rare_explorer(**start)
+
+
+@pytest.mark.parametrize("panel", (0, 1, 2))
+def test_two_axis_curves_are_least_squares_at_any_stop(axes, panel):
+    """Weights from the normal equations, not from the closed form."""
+    random = np.random.default_rng(panel)
+    slider, stops = axes.layout["sliders"][panel], (AMPLITUDES, BALANCES, CORE_NOISES)[panel]
+    assert [float(step["label"]) for step in slider["steps"]] == list(stops)
+    names = (("rho", "m_s"), ("sigma_c", "rho"), ("sigma_s", "sigma_c"))[panel]
+    for stop in random.choice(len(stops), 4, replace=False):
+        [change, traces] = slider["steps"][stop]["args"]
+        x = axes.data[traces[0]]["x"]
+        point = random.integers(len(x))
+        one = AXES_FIXED | dict(zip(names, (x[point], stops[stop]), strict=True))
+        r, cross = 2 * one["rho"] - 1, (2 * one["rho"] - 1) * one["m_s"] * one["m_c"]
+        M = [
+            [one["m_s"] ** 2 + one["sigma_s"] ** 2, cross],
+            [cross, one["m_c"] ** 2 + one["sigma_c"] ** 2],
+        ]
+        s, c = np.linalg.solve(M, [r * one["m_s"], one["m_c"]]) * [one["m_s"], one["m_c"]]
+        values = np.linalg.eigvalsh(M)
+        shown = dict(zip(AXES_CURVES, (y[point] for y in change["y"]), strict=True))
+        assert shown["shortcut"] == pytest.approx(s / (s + c), abs=1e-4)
+        assert shown["spectrum"] == pytest.approx(values[1] / values.sum(), abs=1e-4)
+        if abs(s - c) > 1e-3:
+            assert (shown["conflicting"] < 0.5) == (s > c)
+        assert shown["aligned"] >= shown["conflicting"]
+
+
+def test_two_axis_sliders_start_where_they_are_asked_to():
+    moved = interactive.two_axis_explorer(m_s=0.5, rho=0.8, sigma_c=1.5)
+    labels = [slider["steps"][slider["active"]]["label"] for slider in moved.layout["sliders"]]
+    assert labels == ["0.5", "0.8", "1.5"]
+    for start in ({"m_s": 4}, {"rho": 0.94}, {"sigma_c": -1}):
+        with pytest.raises(ValueError, match="the slider has"):
+            interactive.two_axis_explorer(**start)
 
 
 def test_curves_are_drawn_where_the_sliders_stand(monkeypatch):

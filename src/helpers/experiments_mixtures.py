@@ -71,17 +71,16 @@ def mixture_clusters(samples: int, dim: int, trial: int) -> dict[str, float]:
 def mixture_weight(weight: float, norm: float, samples: int, trial: int) -> dict[str, float]:
     """Eigenvalue along the axis of one pair of clusters, in 20 dimensions, as its weight grows.
 
-    Three axes, clusters at both ends of each; the first has this weight and norm, the others share
-    the rest at length 2.
+    Three axes, clusters of variance 1 at both ends of each; the first has this weight and norm, the
+    others share the rest at length 2.
     """
     rest = (1 - weight) / 2
     weights = np.repeat([weight, rest, rest], 2) / 2
     axes = np.eye(20)[:3] * np.array([norm, 2.0, 2.0])[:, None]
     means = np.concatenate([axes, -axes])[[0, 3, 1, 4, 2, 5]]
-    variances = np.array([0.5, 0.5, 1.0, 1.0, 1.5, 1.5])
-    values, vectors = np.linalg.eigh(sample_moment(weights, means, variances, samples, trial))
+    values, vectors = np.linalg.eigh(sample_moment(weights, means, np.ones(6), samples, trial))
     own = (vectors[0] ** 2).argmax()
-    return {"eigenvalue": float(values[own]), "noise": float(weights @ variances)}
+    return {"eigenvalue": float(values[own])}
 
 
 # -- two axes --------------------------------------------------------------------------------------

@@ -488,3 +488,154 @@ def _rare_still(panels: Sequence[Panel]) -> Figure:
         lines = figure.axes[0].get_lines()
         figure.legend(handles=lines, loc="outside lower center", ncols=3)
     return figure
+
+
+# -- the explorer of shortcut and core -------------------------------------------------------------
+
+# what stays fixed where it is neither an axis nor a slider
+AXES_FIXED = {"rho": 0.95, "m_s": 2.0, "m_c": 1.0, "sigma_s": 0.7, "sigma_c": 0.7}
+AMPLITUDES = (0.25, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
+BALANCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+CORE_NOISES = (0.0, 0.1, 0.25, 0.5, 0.7, 1.0, 1.5, 2.0)
+AXES_CURVES = {
+    "aligned": ("accuracy, aligned", "test", "solid"),
+    "conflicting": ("accuracy, conflicting", "spurious", "solid"),
+    "shortcut": ("shortcut's share of the output", "law", "dash"),
+    "spectrum": ("μ₁ / (μ₁ + μ₂)", "bound", "dot"),
+}
+
+
+def axes_curves(**changed: np.ndarray | float) -> list[list[float]]:
+    """The curves of `AXES_CURVES` over whichever argument is an array, four digits.
+
+    The shortcut's share of the output is R / (1 + R): above 1/2 where the shortcut wins.
+
+    Args:
+        changed: arguments of :func:`helpers.theory.two_axis` that are not as in `AXES_FIXED`.
+
+    Source: :func:`helpers.theory.two_axis`.
+
+    >>> axes_curves(sigma_c=np.array([0.05, 1.0]))[1]
+    [1.0, 0.0927]
+    """
+    found = theory.two_axis(**AXES_FIXED | changed)
+    first, second = found.eigenvalues
+    curves = {
+        "aligned": found.aligned,
+        "conflicting": found.conflicting,
+        "shortcut": found.reliance / (1 + found.reliance),
+        "spectrum": first / (first + second),
+    }
+    return [np.round(curves[key], 4).tolist() for key in AXES_CURVES]
+
+
+def two_axis_explorer(m_s: float = 2.0, rho: float = 0.95, sigma_c: float = 0.7) -> Interactive:
+    r"""The trained linear network on one shortcut axis and one core axis, in three panels.
+
+    Over the share of aligned samples with a slider for the shortcut's amplitude, over the noise of
+    the core with a slider for the share, over the noise of the shortcut with a slider for the noise
+    of the core. What is neither is as in `AXES_FIXED`. The traces are those of `AXES_CURVES` in its
+    order, panel by panel. Where accuracy on conflicting samples and the shortcut's share cross the
+    dotted line at 1/2, the shortcut begins to win.
+
+    Args:
+        m_s: where the first slider starts, one of `AMPLITUDES`.
+        rho: where the second slider starts, one of `BALANCES`.
+        sigma_c: where the third slider starts, one of `CORE_NOISES`.
+
+    Raises:
+        ValueError: a start that is not a stop of its slider.
+
+    Source: :func:`helpers.theory.two_axis`.
+    """
+    shares = np.round(np.r_[np.linspace(0.5, 0.94, 23), np.linspace(0.95, 0.998, 17)], 4)
+    noises = np.round(np.linspace(0, 2, 41), 3)
+    names = ("m<sub>s</sub>", "ρ", "σ<sub>c</sub>")
+    panels = (
+        Panel(
+            "Imbalance, amplitude",
+            "ρ",
+            shares.tolist(),
+            {"range": [0.5, 1]},
+            names[0],
+            AMPLITUDES,
+            [axes_curves(rho=shares, m_s=stop) for stop in AMPLITUDES],
+            _start("m_s", m_s, AMPLITUDES),
+        ),
+        Panel(
+            "Noise of the core",
+            names[2],
+            noises.tolist(),
+            {"range": [0, 2]},
+            names[1],
+            BALANCES,
+            [axes_curves(sigma_c=noises, rho=stop) for stop in BALANCES],
+            _start("rho", rho, BALANCES),
+        ),
+        Panel(
+            "Noise of the shortcut",
+            "σ<sub>s</sub>",
+            noises.tolist(),
+            {"range": [0, 2]},
+            names[2],
+            CORE_NOISES,
+            [axes_curves(sigma_s=noises, sigma_c=stop) for stop in CORE_NOISES],
+            _start("sigma_c", sigma_c, CORE_NOISES),
+        ),
+    )
+    looks = [
+        {
+            "name": name,
+            "line": {"color": figures.COLOURS[colour], "dash": dash, "width": 2.5},
+            "legendgroup": key,
+        }
+        for key, (name, colour, dash) in AXES_CURVES.items()
+    ]
+    line = {"color": figures.COLOURS["bound"], "dash": "dot", "width": 1}
+    halves = [
+        {"type": "line", "xref": f"x{_nth(i)}", "yref": f"y{_nth(i)}", "y0": 0.5, "y1": 0.5}
+        | {"x0": panel.axis["range"][0], "x1": panel.axis["range"][1], "line": line}
+        for i, panel in enumerate(panels)
+    ]
+    spans = ((0, 0.28), (0.36, 0.64), (0.72, 1))
+    return Interactive(
+        "two-axis-explorer",
+        _data(panels, looks),
+        _layout(panels, "accuracy, share", ("",), halves),
+        Places(430, (0, 0, 0), spans, (375,), "left").entries(),
+        Places(1350, (0, 410, 820), ((0, 1),) * 3, (1195,), "top").entries(),
+        png(_axes_still(panels)),
+        "Three panels with accuracy on aligned and on conflicting samples, the shortcut's share of "
+        "the output, and the first feature's share of the spectrum: against the share of aligned "
+        f"samples rho at amplitude {m_s:g}, against the noise of the core at rho = {rho:g}, and "
+        f"against the shortcut's noise at core noise {sigma_c:g}. Accuracy on conflicting samples "
+        "falls with rho and with the noise of the core, and crosses one half where the shortcut's "
+        "share does.",
+    )
+
+
+def _axes_still(panels: Sequence[Panel]) -> Figure:
+    """The three panels for matplotlib, where the sliders start."""
+
+    def maths(text: str) -> str:
+        text = re.sub(r"(\w)<sub>(\w)</sub>", r"$\1_\2$", text)
+        for word, formula in (("ρ", r"\rho"), ("μ₁ / (μ₁ + μ₂)", r"\mu_1/(\mu_1 + \mu_2)")):
+            text = text.replace(word, f"${formula}$")
+        return text.replace("σ", r"\sigma")
+
+    with plt.rc_context():
+        figures.use_style()
+        figure = Figure(figsize=(8.6, 3.6))
+        for ax, panel in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+            for (name, colour, dash), y in zip(AXES_CURVES.values(), panel.shown, strict=True):
+                style = {"solid": "-", "dash": "--", "dot": ":"}[dash]
+                colour = figures.COLOURS[colour]
+                ax.plot(panel.x, y, style, color=colour, label=maths(name))
+            ax.axhline(0.5, color=figures.COLOURS["bound"], linestyle=":", linewidth=0.8)
+            start = f"{panel.slider} = {panel.stops[panel.active]:g}"
+            ax.set_title(f"{panel.title}\n{maths(start)}", fontsize=10.5)
+            ax.set(xlabel=maths(panel.variable), ylim=(0, 1.02))
+        figure.axes[0].set_ylabel("accuracy, share")
+        lines = figure.axes[0].get_lines()[: len(AXES_CURVES)]
+        figure.legend(handles=lines, loc="outside lower center", ncols=2)
+    return figure

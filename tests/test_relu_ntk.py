@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from helpers import kernels
 
 # Cosine, then K(x, x') of unit vectors at depth 1, 2, 3. Made without the closed form: quadrature
-# of the layer recursion (scipy's `quad`, tolerance 1e-13). With a, b standard normal of correlation u,
-# E[relu(a) relu(b)] is the integral over a > 0 of a pdf(a) (m cdf(m/s) + s pdf(m/s)), m = ua,
+# of the layer recursion (scipy's `quad`, tolerance 1e-13). With a, b standard normal and correlated
+# by u, E[relu(a) relu(b)] is the integral over a > 0 of a pdf(a) (m cdf(m/s) + s pdf(m/s)), m = ua,
 # s = sqrt(1-u^2); E[step(a) step(b)] that of pdf(a) cdf(ua/s); u' = 2 E[relu relu],
 # t' = 2 t E[step step] + u'.
 FROZEN = [

@@ -463,7 +463,7 @@ def _scalar_outputs(
 
 
 def relu_ntk(
-    X: torch.Tensor, X2: torch.Tensor | None = None, depth: int = 1, *, rows: int = 1000
+    X: torch.Tensor, X2: torch.Tensor | None = None, depth: int = 1, *, rows: int = 500
 ) -> torch.Tensor:
     r"""NTK of a fully connected ReLU network of infinite width, all layers trained.
 
@@ -480,8 +480,8 @@ def relu_ntk(
         X: `(n, d)` inputs, float32 or float64, on any device; the result has their dtype.
         X2: `(m, d)` inputs, or None for `X` itself.
         depth: number of hidden layers; 0 is the linear kernel.
-        rows: rows and columns of the tiles in which the kernel is made. Beside the result it needs
-            the memory of four tiles.
+        rows: rows and columns of the tiles in which the kernel is made, small enough to stay in the
+            cache. Beside the result it needs the memory of a few tiles.
 
     Returns:
         `(n, m)` tensor, symmetric to the last bit if `X2` is None.
@@ -519,8 +519,8 @@ def _relu_tangent(cosine: torch.Tensor, depth: int) -> torch.Tensor:
     u = cosine.clamp_(-1, 1)
     tangent = u.clone()
     for _ in range(depth):
+        angle = torch.acos(u).neg_().add_(math.pi)  # pi - arccos u
         sine = (1 - u).mul_(1 + u).sqrt_()  # more exact near u = 1 than 1 - u^2
-        angle = torch.atan2(sine, u).neg_().add_(math.pi)  # pi - arccos u
         u = sine.addcmul_(u, angle).div_(math.pi)
         tangent = tangent.mul_(angle.div_(math.pi)).add_(u)
     return tangent

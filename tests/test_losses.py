@@ -154,6 +154,15 @@ def test_interpolation_gives_all_samples_the_common_margin(loss):
     assert float((margins - losses.common_margin(loss)).abs().max()) < 1e-3
 
 
+def test_descent_goes_on_where_it_stopped():
+    K, y = kernel()
+    whole = losses.fit_kernel(K, y, losses.sd(0.1), steps=9, step=1e-3, keep=[4, 9])
+    rest = losses.fit_kernel(K, y, losses.sd(0.1), steps=5, step=1e-3, start=whole.coefficients[0])
+    torch.testing.assert_close(rest.outputs[-1], whole.outputs[-1])
+    with pytest.raises(ValueError, match="start has shape"):
+        losses.fit_kernel(K, y, losses.sd(0.1), steps=1, start=torch.zeros(3))
+
+
 def test_the_largest_eigenvalue():
     K, _ = kernel(40)
     assert losses.top_eigenvalue(K) == pytest.approx(np.linalg.eigvalsh(K)[-1], rel=0.02)

@@ -318,6 +318,7 @@ def fit_kernel(
     steps: int,
     step: float | None = None,
     keep: Sequence[int] | None = None,
+    start: torch.Tensor | None = None,
 ) -> KernelFit:
     r"""Full-batch gradient descent on the *sum* of losses of a function with kernel K.
 
@@ -333,6 +334,7 @@ def fit_kernel(
         steps: number of steps.
         step: step size; None for one over the largest eigenvalue times the largest curvature.
         keep: which steps to keep, from 0 (the start) to `steps`; None for the last one.
+        start: `(n,)` coefficients of another start than f = 0.
 
     Raises:
         ValueError: shapes, labels or a step size that do not fit, steps out of range.
@@ -356,7 +358,10 @@ def fit_kernel(
     if not 0 < step < math.inf:
         raise ValueError(f"step is {step}: it is above 0 and finite")
     y = y.to(K)
-    a, f, found = torch.zeros_like(y), torch.zeros_like(y), []
+    a = torch.zeros_like(y) if start is None else start.to(K)
+    if a.shape != y.shape:
+        raise ValueError(f"start has shape {tuple(a.shape)}: expected {tuple(y.shape)}")
+    f, found = K @ a, []
     for t in range(kept[-1] + 1):
         if t in kept:
             found.append((a.clone(), f.clone()))

@@ -101,7 +101,7 @@ def resnet(
             code of Bombari & Mondelli does on 48 x 48 pixels; `"small"` takes a 3 x 3 convolution
             of stride 1 and no pooling instead, the custom for 32 x 32 pixels (12 times the work).
         width: channels of the first stage; 64 is the published network, 16 has a sixteenth of its
-            parameters. Other widths for depths 18 and 34.
+            parameters. Other multiples of 8 for depths 18 and 34.
         seed: of the initial weights (torchvision's laws).
 
     Raises:
@@ -120,6 +120,8 @@ def resnet(
     _check_sizes([outputs, channels, width])
     if width != 64 and depth == 50:
         raise ValueError(f"width is {width}: a ResNet of depth 50 has 64")
+    if width % 8:  # torch 2.14 crashes in the backward pass of 4 channels that lie last
+        raise ValueError(f"width is {width}: a multiple of 8 is needed")
     import torchvision  # slow to import, and needed here only
 
     def build() -> nn.Module:

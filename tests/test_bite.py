@@ -74,6 +74,24 @@ BUGS = {
         "change.flatten(1).double().norm(dim=1).sum()",
         "change.flatten(1).double().norm(p=1, dim=1).sum()",
     ),
+    "clusters that all weigh the same": (
+        "20-linear-mixtures",
+        "experiments_mixtures",
+        "weights = np.repeat([weight, rest, rest], 2) / 2",
+        "weights = np.repeat([1 / 3, 1 / 3, 1 / 3], 2) / 2",
+    ),
+    "an amplitude in the place of a variance": (
+        "21-speed-and-influence",
+        "mixtures",
+        "reliance = r * (sigma_c**2 + m_c**2",
+        "reliance = r * (sigma_c + m_c**2",
+    ),
+    "half of a penalty": (
+        "22-margin-control",
+        "losses",
+        "return logistic_slope + 2 * k * u\n",
+        "return logistic_slope + k * u\n",
+    ),
     "the sign in the accuracy": (
         "90-performance",
         "metrics",

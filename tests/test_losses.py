@@ -107,6 +107,19 @@ def test_adam_ends_where_lbfgs_does():
         np.testing.assert_allclose(*found, atol=1e-4)
 
 
+def test_adam_is_that_of_torch():
+    x, y = draw()
+    signed = torch.from_numpy(x * y[:, None])
+    w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([w], lr=0.01)
+    for _ in range(50):
+        optimiser.zero_grad()
+        losses.logistic.value(signed @ w).mean().backward()
+        optimiser.step()
+    mine = losses.fit_linear(x, y, losses.logistic, method="adam", iterations=50)
+    np.testing.assert_allclose(mine.weights, w.detach().numpy(), rtol=1e-9)
+
+
 def test_large_penalties_give_the_least_squares_direction():
     """Spec 2.6: for lam to infinity, w goes to (1/2) / (1/4 + 2 lam) M^-1 beta."""
     x, y = draw(400)

@@ -414,8 +414,8 @@ def margin_mixture_cells(profile: str) -> list[Cell]:
 
 
 def margin_puli_cells(profile: str) -> list[Cell]:
-    steps = {"smoke": 800, "laptop": 10_000, "paper": 10_000}[profile]
-    size = {"samples": 200, "dim": 60} if profile == "smoke" else {"samples": 1_000, "dim": 300}
+    steps = {"smoke": 500, "laptop": 10_000, "paper": 10_000}[profile]
+    size = {"samples": 150, "dim": 40} if profile == "smoke" else {"samples": 1_000, "dim": 300}
     cores = (0.0, 0.5) if profile == "smoke" else (0.0, 0.25, 0.5, 1.0)
     cells = grid(core=cores, **size, steps=steps, trial=_trials(profile, 2, 5, 10))
     return [{"loss": loss, "strength": k} | cell for loss, k in LOSSES for cell in cells]

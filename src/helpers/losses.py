@@ -287,13 +287,15 @@ def _by_lbfgs(signed: torch.Tensor, loss: MarginLoss, iterations: int) -> Linear
 
 
 def _by_adam(signed: torch.Tensor, loss: MarginLoss, iterations: int, step: float) -> LinearFit:
-    w = torch.zeros(signed.shape[1], dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.Adam([w], lr=step)
-    for _ in range(iterations):
-        w.grad = signed.T @ loss.slope(signed @ w.detach()) / len(signed)
-        optimiser.step()
-    weights = w.detach()
-    return LinearFit(weights.numpy(), float(loss.value(signed @ weights).mean()), False)
+    # as torch.optim.Adam with its defaults, whose import alone takes seconds
+    w, first, second = (torch.zeros(signed.shape[1], dtype=torch.float64) for _ in range(3))
+    for t in range(1, iterations + 1):
+        gradient = signed.T @ loss.slope(signed @ w) / len(signed)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient.square()
+        spread = (second / (1 - 0.999**t)).sqrt() + 1e-8
+        w = w - step * first / (1 - 0.9**t) / spread
+    return LinearFit(w.numpy(), float(loss.value(signed @ w).mean()), False)
 
 
 class KernelFit(NamedTuple):
@@ -362,8 +364,9 @@ def fit_kernel(
     if a.shape != y.shape:
         raise ValueError(f"start has shape {tuple(a.shape)}: expected {tuple(y.shape)}")
     f, found = K @ a, []
+    wanted = set(kept)
     for t in range(kept[-1] + 1):
-        if t in kept:
+        if t in wanted:
             found.append((a.clone(), f.clone()))
             if not bool(torch.isfinite(f).all()):
                 raise FloatingPointError(f"outputs are not finite at step {t}: lower step {step:g}")

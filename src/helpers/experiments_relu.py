@@ -199,11 +199,26 @@ def patch_axes(train: Biased) -> tuple[float, float, float]:
 def linear_top(train: Biased, rho: float) -> dict[str, float]:
     """Top eigenvalue of the linear kernel on patched digits over n, and the two-axis law."""
     (X,) = biased.centred(train)
-    measured = torch.linalg.eigvalsh(X.double().T @ X.double() / len(X))[-1]
+    measured = spectra.top_modes(X.double().T @ X.double() / len(X), 1, tolerance=1e-9).values[0]
     m_s, m_c, sigma_c = patch_axes(train)
     # the patch has no noise; at rho = 1 a trace of it keeps the law's matrix regular
     law = mixtures.two_axis(rho, m_s, m_c, 1e-6, sigma_c).eigenvalues[0]
     return {"linear_mu": float(measured), "linear_law": float(law)}
+
+
+def implicit_ridge(train: Biased) -> float:
+    r"""What the ReLU kernel adds to its own diagonal, :math:`(1 - \frac{5}{2\pi})R^2`.
+
+    R^2 is the mean square norm of the centred inputs. Where these are nearly orthogonal, what the
+    kernel has beyond the second degree in their cosine stays on the diagonal, like a ridge.
+
+    Source: our derivation.
+
+    >>> one = torch.ones(2)
+    >>> round(implicit_ridge(Biased(torch.tensor([[1.0], [-1.0]]), one, one)), 4)
+    0.2042
+    """
+    return (1 - 2.5 / math.pi) * float(train.rows.var(0, correction=0).sum())
 
 
 def relu_digits(
@@ -212,6 +227,7 @@ def relu_digits(
     rho: float,
     samples: int,
     test: int,
+    reference: int,
     trial: int,
     device: str,
     data_dir: str | None,
@@ -246,6 +262,8 @@ def relu_digits(
         "leading": terms.sum(1),
         "full": final,
         "ridge": full_training(task, ridge=1e-4 * float(features.values[0])),
+        # the ridge over n that a kernel of `reference` images has by itself
+        "as": full_training(task, ridge=implicit_ridge(task.train) * (samples / reference - 1)),
     }
     rate = float(features.values[index])
     course = time_course(task, rate, CLOCK)
@@ -269,15 +287,19 @@ def relu_digits(
 
 def relu_digits_cells(profile: str) -> list[Cell]:
     dataset, samples, test, trials = {
-        "smoke": ("mnist5k", 600, 600, 2),
+        "smoke": ("mnist5k", 500, 600, 2),
         "laptop": ("mnist", 5_000, 2_000, 10),
         "paper": ("mnist", 10_000, 4_000, 10),
     }[profile]
-    sizes = [300, samples] if profile == "smoke" else [500, 1_500, samples]
+    sizes = [200, samples] if profile == "smoke" else [500, 1_500, samples]
+    grid = [(size, rho) for size in sizes for rho in RHOS]
+    if profile == "smoke":
+        grid = [(size, rho) for size, rho in grid if size == samples or rho in (0.5, 0.9, 0.99)]
     return [
-        dict(kind=kind, dataset=dataset, rho=rho, samples=size, test=test, trial=trial)
-        for kind, trial, size, rho in itertools.product(KINDS, range(trials), sizes, RHOS)
-    ]
+        dict(kind=kind, dataset=dataset, rho=rho, samples=size, test=test, reference=sizes[0],
+             trial=trial)
+        for kind, trial, (size, rho) in itertools.product(KINDS, range(trials), grid)
+    ]  # fmt: skip
 
 
 # -- the mixture of the linear chapters -----------------------------------------------------------
@@ -548,7 +570,7 @@ def _half(course: torch.Tensor) -> float:
 
 def relu_networks_cells(profile: str) -> list[Cell]:
     dataset, samples, test, width, steps, trials = {
-        "smoke": ("mnist5k", 300, 400, 256, 300, 2),
+        "smoke": ("mnist5k", 300, 400, 256, 150, 2),
         "laptop": ("mnist", 1_000, 2_000, 256, 3_000, 5),
         "paper": ("mnist", 2_000, 4_000, 1_024, 3_000, 10),
     }[profile]
@@ -557,8 +579,8 @@ def relu_networks_cells(profile: str) -> list[Cell]:
     grid += [("colored", 1.0, loss) for loss in ("squared", "logistic", "sd")]
     grid = [(*cell, width) for cell in grid] + [("patched", 1.0, "squared", 4 * width)]
     if profile == "smoke":
-        grid = [("patched", gain, loss, width) for gain in (1.0, 0.1) for loss in ("squared", "sd")]
-        grid.append(("patched", 1.0, "logistic", width))
+        grid = [("patched", 1.0, loss, width) for loss in ("squared", "logistic", "sd")]
+        grid.append(("patched", 0.1, "squared", width))
     return [
         dict(kind=kind, dataset=dataset, rho=0.9, gain=gain, loss=loss, width=k,
              samples=samples, test=test, steps=steps, trial=trial)

@@ -444,7 +444,7 @@ def krylov_filters(
     y: torch.Tensor,
     filters: Sequence[Callable[[torch.Tensor], torch.Tensor]],
     *,
-    dimension: int = 300,
+    dimension: int = 100,
 ) -> torch.Tensor:
     r"""Coefficients :math:`a = g(K)\,y` for functions g of the eigenvalues, so that f = K(x, X) a.
 
@@ -458,7 +458,7 @@ def krylov_filters(
         y: `(n,)` labels or any other numbers.
         filters: functions of a float64 tensor of eigenvalues.
         dimension: Lanczos vectors, at most n; all are kept orthogonal, at a cost of n times its
-            square. A filter as sharp as m steps of gradient descent needs about the root of m.
+            square. A filter as sharp as m steps of gradient descent needs a few times root m.
 
     Returns:
         `(filters, n)` float64 coefficients.

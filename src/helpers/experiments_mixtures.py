@@ -290,6 +290,7 @@ def margin_puli(
     return {
         "reliance": float(abs(PULI["m_s"] * w[0]) / abs(w[1])),
         "margin_cv": losses.margin_cv(torch.from_numpy(train.x @ w * train.label)),
+        "train_accuracy": float((train.x @ w * train.label > 0).mean()),
         "aligned": float(right[test.aligned].mean()),
         "conflicting": float(right[~test.aligned].mean()),
     }

@@ -118,6 +118,15 @@ def test_half_is_between_the_steps():
     assert relu._half(torch.tensor([0.0, 0.4])) == math.inf
 
 
+def test_what_is_learnt_is_measured_against_the_best_margin_of_the_loss():
+    """Courses of losses with another best margin than 1 still end at 1."""
+    cell = dict(kind="patched", gain=1.0, width=512, steps=400) | DIGITS | {"samples": 40}
+    for loss in ("squared", "sd", "marg_log"):
+        row = relu.relu_networks(loss=loss, **cell)
+        assert row["shortcut_1000"] == pytest.approx(1, abs=0.05), loss
+        assert 0 < row["shortcut_half"] < 5 and row["fitted"] == 1
+
+
 def test_full_training_and_time_course_are_those_of_gradient_descent(task):
     """Small steps for a long time, on the kernel itself."""
     shortcut = relu.find_shortcut(task.K, task.train)

@@ -493,10 +493,12 @@ def relu_networks(
     before = find_shortcut(K0, train)
     vectors, mode = before.features.vectors, before.features.vectors[:, before.index]
     rate = 1 / (float(before.features.values[0]) * chosen.steepest)
+    # a loss that wants the margin u* ends at u* times the labels: that is what there is to learn
+    goal = 1.0 if chosen.name == "logistic" else losses.common_margin(chosen)
     course, groups = [], {}
     for step in range(steps + 1):
         f = net(X)
-        course.append(vectors.T @ f / before.features.weights)
+        course.append(vectors.T @ f / (goal * before.features.weights))
         if step in LOGGED or step == steps:
             groups[step] = biased.group_accuracies(net(X_test), held_out)
         if step < steps:

@@ -81,4 +81,4 @@ def test_every_profile_names_cells_that_the_trial_takes():
         assert len({tuple(cell.items()) for cell in cells}) == len(cells)
         assert {cell["loss"] for cell in cells} >= {"logistic", "sd"}
     plain = [c["dataset"] for c in experiment.resnet_cells("laptop") if c["loss"] == "logistic"]
-    assert min(plain.count(name) for name in experiment.SETS) >= 5
+    assert min(plain.count(name) for name in experiment.SETS) >= 3

@@ -288,7 +288,7 @@ def relu_digits(
 def relu_digits_cells(profile: str) -> list[Cell]:
     dataset, samples, test, trials = {
         "smoke": ("mnist5k", 500, 600, 2),
-        "laptop": ("mnist", 5_000, 2_000, 10),
+        "laptop": ("mnist", 5_000, 2_000, 5),
         "paper": ("mnist", 10_000, 4_000, 10),
     }[profile]
     sizes = [200, samples] if profile == "smoke" else [500, 1_500, samples]
@@ -399,7 +399,7 @@ STRENGTHS = {"logistic": (0.0,), "squared": (0.0,), "sd": (0.01, 0.1, 1.0),
 def relu_margins_cells(profile: str) -> list[Cell]:
     dataset, samples, test, steps, trials = {
         "smoke": ("mnist5k", 500, 500, 400, 2),
-        "laptop": ("mnist", 2_000, 2_000, 3_000, 10),
+        "laptop": ("mnist", 2_000, 2_000, 3_000, 5),
         "paper": ("mnist", 5_000, 4_000, 3_000, 10),
     }[profile]
     tried = [(name, strength) for name, row in STRENGTHS.items() for strength in row]
@@ -573,7 +573,7 @@ def _half(course: torch.Tensor) -> float:
 def relu_networks_cells(profile: str) -> list[Cell]:
     dataset, samples, test, width, steps, trials = {
         "smoke": ("mnist5k", 300, 400, 256, 150, 2),
-        "laptop": ("mnist", 1_000, 2_000, 256, 3_000, 5),
+        "laptop": ("mnist", 1_000, 2_000, 256, 3_000, 3),
         "paper": ("mnist", 2_000, 4_000, 1_024, 3_000, 10),
     }[profile]
     grid = [("patched", gain, loss) for gain in (1.0, 0.1)

@@ -121,8 +121,9 @@ def modes(
     place = int(aligned.argmax())
     told = spectra.predictability(leading, train.attribute)
     features = found.on(K[count:, :count])
-    right = [biased.group_accuracies(features[:, i], test) for i in range(FIRST)]
-    meeting = [told[i] > 0.8 and right[i][1] < 0.3 for i in range(min(FIRST, len(found)))]
+    first = range(min(FIRST, len(found)))
+    right = [biased.group_accuracies(features[:, i], test) for i in first]
+    meeting = [told[i] > 0.8 and right[i][1] < 0.3 for i in first]
     of_shortcut = biased.group_accuracies(features[:, place], test)
 
     own = spectra.top_modes(K[count:, count:], min(LEADING, len(test.label)))
@@ -173,7 +174,7 @@ def resnet(
     net = network(width, trial).to(device)
     strength = {"logistic": 0.0, "sd": 0.1, "marg_log": 0.5}[loss]
     recipe = training.Recipe(
-        epochs=epochs, batch=128, loss=loss, loss_strength=strength, optimiser="sgd",
+        epochs=epochs, batch=32, loss=loss, loss_strength=strength, optimiser="sgd",
         learning_rate=0.01, momentum=0.9,
     )  # fmt: skip
     cell = (dataset, rho, loss, samples, epochs, width, kernel, test, trial)
@@ -220,15 +221,15 @@ def resnet(
 
 
 def resnet_cells(profile: str) -> list[Cell]:
-    """Cells by profile: width 16 and 4,000 images from a laptop, width 64 and all on a GPU."""
+    """Cells by profile: width 16 and 2,000 images on a laptop, width 64 and all on a GPU."""
     if profile == "smoke":
-        size = dict(samples=256, epochs=2, width=8, kernel=48, test=100)
+        size = dict(samples=160, epochs=2, width=8, kernel=40, test=100)
         return [
             dict(dataset="few colored digits", rho=0.9, loss=loss, **size, trial=0)
             for loss in ("logistic", "sd")
         ]
     if profile == "laptop":
-        size, trials = dict(samples=4_000, epochs=6, width=16, kernel=400, test=2_000), 5
+        size, trials = dict(samples=2_000, epochs=4, width=16, kernel=200, test=2_000), 3
     else:
         size, trials = dict(samples=8_000, epochs=30, width=64, kernel=1_000, test=2_000), 5
     cells = []

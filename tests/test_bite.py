@@ -98,12 +98,6 @@ BUGS = {
         "tangent = tangent.mul_(angle.div_(math.pi)).add_(u)",
         "tangent = tangent.mul_(angle.div_(math.pi))",
     ),
-    "shares that are not squared": (
-        "24-resnet",
-        "spectra",
-        "return (vectors.T @ attribute).square() / attribute.square().sum()",
-        "return (vectors.T @ attribute).abs() / attribute.square().sum()",
-    ),
     "the sign in the accuracy": (
         "90-performance",
         "metrics",

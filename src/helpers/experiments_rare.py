@@ -300,8 +300,7 @@ def rare_patterns_cells(profile: str) -> list[Cell]:
             dataset="cifar10", samples=5_000, epochs=12, network="resnet20", weight_decay=1e-4,
             augment=True,
         )  # fmt: skip
-        cells += _cells(5, [("R3", 0), ("R3", 3)], **size)
-        cells += _cells(3, [("R3", 100)], **size)
+        cells += _cells(3, [("R3", 0), ("R3", 3), ("R3", 100)], **size)
         return cells
     grey = [0, 1, 3, 5, 10, 20, 100, 2_000, 5_000]
     for dataset, target in itertools.product(("mnist", "fashion_mnist"), (0, 1)):

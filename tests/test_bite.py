@@ -92,12 +92,6 @@ BUGS = {
         "return logistic_slope + 2 * k * u\n",
         "return logistic_slope + k * u\n",
     ),
-    "a kernel without its second layer": (
-        "23-relu-networks",
-        "kernels",
-        "tangent = tangent.mul_(angle.div_(math.pi)).add_(u)",
-        "tangent = tangent.mul_(angle.div_(math.pi))",
-    ),
     "the sign in the accuracy": (
         "90-performance",
         "metrics",

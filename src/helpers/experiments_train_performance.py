@@ -301,7 +301,7 @@ def train_performance_cells(profile: str) -> list[Cell]:
     full = dict(samples=3_840, epochs=4, rounds=3, cnns=4, fitted=30)
     counts, size, trials = {
         "smoke": ((4,), dict(samples=192, epochs=1, rounds=1, cnns=1, fitted=3), 1),
-        "laptop": ((1, 4, 16), full, 3),
+        "laptop": ((1, 4, 16), full, 1),
         "paper": ((1, 4, 16, 36), full, 5),
     }[profile]
     return [

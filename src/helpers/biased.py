@@ -24,6 +24,7 @@ rho compare like with like. Training and test sets are disjoint when they come f
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -128,6 +129,37 @@ def cats_and_dogs(
     images = dataset.images[chosen].float() / 255
     images = (images + shift * attribute[:, None, None, None]).clamp(0, 1)
     return Biased(images, label, attribute)
+
+
+def train_and_test(
+    make: Callable[[Dataset, float, int, int], Biased],
+    splits: Sequence[Dataset],
+    rho: float,
+    sizes: tuple[int, int],
+    seed: int,
+) -> tuple[Biased, Biased]:
+    """A training set with the aligned share rho, and a balanced test set.
+
+    Args:
+        make: :func:`patched_mnist`, :func:`colored_mnist` or :func:`cats_and_dogs`.
+        splits: the training and the test split of a dataset.
+        rho, seed: as in `make`; the test set has a share of 1/2.
+        sizes: images of the two sets.
+
+    Raises:
+        ValueError: as in `make`.
+
+    >>> from helpers.data import load
+    >>> splits = [load("mnist5k", train=train) for train in (True, False)]
+    >>> both = train_and_test(patched_mnist, splits, 0.9, (100, 40), seed=0)
+    >>> [int(part.aligned.sum()) for part in both]
+    [90, 20]
+    """
+    train, test = (
+        make(split, share, size, seed)
+        for split, share, size in zip(splits, (rho, 0.5), sizes, strict=True)
+    )
+    return train, test
 
 
 def centred(train: Biased, *others: Biased) -> list[torch.Tensor]:

@@ -302,8 +302,8 @@ def _digits(
 ) -> tuple[torch.Tensor, torch.Tensor, biased.Biased, biased.Biased, str]:
     make = {"patched": biased.patched_mnist, "colored": biased.colored_mnist}[task]
     loaded = [data.load(source, train=train, data_dir=data_dir) for train in (True, False)]
-    train = make(loaded[0], rho, samples, seed=trial)
-    test = make(loaded[1], 0.5, min(2_000, 2 * (len(loaded[1].labels) // 4)), seed=trial)
+    held_out = min(2_000, 2 * (len(loaded[1].labels) // 4))
+    train, test = biased.train_and_test(make, loaded, rho, (samples, held_out), trial)
     x, x_test = biased.centred(train, test)
     return x.double(), x_test.double(), train, test, loaded[0].source
 

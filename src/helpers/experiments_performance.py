@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,12 +131,23 @@ WAYS = {
 }
 
 
+def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
+    """Seconds of so many calls together, and what the last of them returned."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        found = work()
+    return time.perf_counter() - started, found
+
+
+def peak() -> float:
+    """Largest memory of this process so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def _measured(way: Callable[..., list[float]], arguments: dict[str, int]) -> tuple[float, ...]:
     way(**{**arguments, "samples": 8, "width": 64})  # libraries loaded, threads started
-    started = time.perf_counter()
-    accuracies = way(**arguments)
-    seconds = time.perf_counter() - started
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, *accuracies
+    seconds, accuracies = timed(partial(way, **arguments))
+    return seconds, peak(), *accuracies
 
 
 def rf_performance(samples: int, dim: int, width: int, elementwise: bool, trial: int) -> dict:
@@ -185,10 +197,7 @@ def kronecker(Z: torch.Tensor, width: int, seed: int) -> tuple[np.ndarray, np.nd
 def _seconds(way: Callable[[], object], repeats: int) -> float:
     """Mean time of one call, after one that starts threads and maps memory."""
     way()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        way()
-    return (time.perf_counter() - started) / repeats
+    return timed(way, repeats)[0] / repeats
 
 
 def ntk_performance(samples: int, materialised: int, dim: int, width: int, trial: int) -> dict:
@@ -200,9 +209,7 @@ def ntk_performance(samples: int, materialised: int, dim: int, width: int, trial
         found[f"hadamard_{name}"] = _seconds(partial(hadamard, inputs, width, trial), 10)
         found[f"product_{name}"] = _seconds(partial(torch.mm, inputs, inputs.T), 10)
     few = Z[:materialised]
-    started = time.perf_counter()
-    features, _ = kronecker(few, width, trial)
-    found["kronecker"] = time.perf_counter() - started
+    found["kronecker"], (features, _) = timed(partial(kronecker, few, width, trial))
     explicit = torch.from_numpy(features @ features.T) / (dim * width)
     error = (explicit - hadamard(few, width, trial)).abs().max() / explicit.abs().max()
     return found | {"difference": float(error)}

@@ -153,10 +153,7 @@ def digit_sets(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: allowed are {', '.join(map(repr, KINDS))}")
     splits = [_digits(dataset, train, data_dir) for train in (True, False)]
-    train, held_out = (
-        KINDS[kind](split, share, size, trial)
-        for split, share, size in zip(splits, (rho, 0.5), (samples, test), strict=True)
-    )
+    train, held_out = biased.train_and_test(KINDS[kind], splits, rho, (samples, test), trial)
     return train, held_out, splits[0].source
 
 

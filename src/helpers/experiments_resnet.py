@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -46,10 +48,7 @@ def sets(
     else:
         raise ValueError(f"set is {name!r}: allowed are {', '.join(map(repr, SETS))}")
     parts = [data.load(source, train=train, data_dir=data_dir) for train in (True, False)]
-    made = [
-        make(part, rho=share, samples=n, seed=trial)
-        for part, share, n in zip(parts, (rho, 0.5), (samples, test), strict=True)
-    ]
+    made = biased.train_and_test(make, parts, rho, (samples, test), trial)
     if make is biased.colored_mnist:
         made = [part._replace(images=_in_colour(part.images)) for part in made]
     return *made, parts[0].source
@@ -181,13 +180,12 @@ def resnet(
     name = hashlib.sha256(repr(cell).encode()).hexdigest()[:16]
     part, balanced = _subset(train, kernel), _subset(held_out, kernel)
 
-    early = {stage: network(width, trial).to(device) for stage in STAGES[:2]}
+    nets = {"end": net}
     if loss == "logistic":
-        with training.randomness(trial, inputs.device):
-            update_bn(inputs.split(recipe.batch), early["start"])
-        early["start"].eval()
-        first = training.Recipe(**{**recipe.__dict__, "epochs": 1})
-        training.train(early["early"], inputs, labels, first, seed=trial)
+        nets = {stage: network(width, trial).to(device) for stage in STAGES[:2]} | nets
+        update_bn(inputs.split(recipe.batch), nets["start"])
+        nets["start"].eval()
+        training.train(nets["early"], inputs, labels, replace(recipe, epochs=1), seed=trial)
     checkpoint = project_root() / "_build" / "checkpoints" / f"{name}.pt"
     history = training.train(net, inputs, labels, recipe, seed=trial, checkpoint=checkpoint)
     said, fitted = (
@@ -211,12 +209,10 @@ def resnet(
         "data_source": source,
     }
     shown = training.predict(net, balanced.images.to(device)).flatten().cpu()
-    for stage in STAGES if loss == "logistic" else STAGES[2:]:
-        at = modes(early.get(stage, net), part, balanced, shown)
-        row |= {f"{key}_{stage}": value for key, value in at.items()}
-    if loss != "logistic":  # one table for all cells
-        empty = {f"{key}_{stage}": float("nan") for stage in STAGES[:2] for key in at}
-        row |= empty
+    found = {stage: modes(stage_net, part, balanced, shown) for stage, stage_net in nets.items()}
+    absent = dict.fromkeys(found["end"], math.nan)  # all cells have the same columns
+    for stage in STAGES:
+        row |= {f"{key}_{stage}": value for key, value in found.get(stage, absent).items()}
     return row
 
 

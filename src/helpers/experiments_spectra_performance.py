@@ -17,16 +17,14 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
-import resource
-import time
 import warnings
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from scipy.sparse.linalg import LinearOperator, lobpcg
 
 from helpers import kernels, spectra
+from helpers.experiments_performance import peak, timed
 from helpers.sweep import Cell, Experiment, register
 
 ELEMENTWISE = 60  # operations of an entry's functions, as if each counted like a multiplication
@@ -43,18 +41,6 @@ def inputs(samples: int, dim: int, seed: int) -> torch.Tensor:
     X = torch.randn(samples, dim, generator=draw) * scales.sqrt()
     X[:, 0] = 3 * torch.sign(X[:, 0])
     return X
-
-
-def peak() -> float:
-    """Largest memory of this process so far, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    """Seconds of one call, and what it returns."""
-    started = time.perf_counter()
-    found = work()
-    return time.perf_counter() - started, found
 
 
 def product_rate(size: int, dim: int) -> float:

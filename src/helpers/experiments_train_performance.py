@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from helpers import data, experiments_rare, lockstep, models, training
+from helpers.experiments_performance import timed
 from helpers.sweep import Cell, Experiment, register
 
 PIXELS, HIDDEN, CLASSES, BATCH = 28 * 28, (256,) * 3, 10, 128
@@ -162,10 +162,7 @@ def shared_steps(spurious: int, samples: int, epochs: int) -> float:
 
 
 def _seconds(way: Callable[[], object], repeats: int = 1) -> float:
-    started = time.perf_counter()
-    for _ in range(repeats):
-        way()
-    return time.perf_counter() - started
+    return timed(way, repeats)[0]
 
 
 def _each(nets: list[nn.Module], way: Callable[..., object], *arguments: object, **named) -> None:

@@ -361,6 +361,60 @@ def _still(curves: Sequence[list[list[float]]], alpha: float, ratio: float) -> F
     return figure
 
 
+# -- three panels, curves with names of their own --------------------------------------------------
+
+# key: name in the legend, colour (a key of `figures.COLOURS`), dash as plotly calls it
+Curves = dict[str, tuple[str, str, str]]
+
+
+def _looks(curves: Curves) -> list[dict[str, Any]]:
+    """The look of each curve in all panels, for `_data`."""
+    return [
+        {
+            "name": name,
+            "line": {"color": figures.COLOURS[colour], "dash": dash, "width": 2.5},
+            "legendgroup": key,
+        }
+        for key, (name, colour, dash) in curves.items()
+    ]
+
+
+def _beside_or_below(height: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Places of three panels side by side on a wide page, and one below the other on a phone."""
+    spans = ((0, 0.28), (0.36, 0.64), (0.72, 1))
+    return (
+        Places(430, (0, 0, 0), spans, (375,), "left").entries(),
+        Places(height, (0, 410, 820), ((0, 1),) * 3, (1195,), "top").entries(),
+    )
+
+
+def _still_panels(
+    panels: Sequence[Panel],
+    curves: Curves,
+    maths: Callable[[str], str],
+    vertical: str,
+    *,
+    columns: int,
+    top: float = 1,
+) -> Figure:
+    """Three panels for matplotlib, where the sliders start; `maths` sets symbols as formulas."""
+    with plt.rc_context():
+        figures.use_style()
+        figure = Figure(figsize=(8.6, 3.6))
+        for ax, panel in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+            for (name, colour, dash), y in zip(curves.values(), panel.shown, strict=True):
+                style = {"solid": "-", "dash": "--", "dot": ":"}[dash]
+                ax.plot(panel.x, y, style, color=figures.COLOURS[colour], label=maths(name))
+            start = f"{panel.slider} = {panel.stops[panel.active]:g}"
+            ax.set_title(f"{maths(panel.title)}\n{maths(start)}", fontsize=10.5)
+            ax.set(xlabel=maths(panel.variable), ylim=(0, top))
+            ax.set_xscale(panel.axis.get("type", "linear"))
+        figure.axes[0].set_ylabel(vertical)
+        lines = figure.axes[0].get_lines()
+        figure.legend(handles=lines, loc="outside lower center", ncols=columns)
+    return figure
+
+
 # -- the explorer of rare examples -----------------------------------------------------------------
 
 # what stays fixed, as in the noise and ridge panels of Yang, Chou & Chaudhuri
@@ -368,7 +422,7 @@ RARE_FIXED = {"P": 1.0, "var_inv": 0.5, "var_sp": 0.1}
 SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 STRENGTHS = (1.0, 3.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1e3, 1e4, 1e5)
 RIDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-RARE_CURVES = {
+RARE_CURVES: Curves = {
     "clean": ("clean accuracy", "test", "solid"),
     "spurious": ("accuracy with the pattern", "spurious", "solid"),
     "prediction_difference": ("Δ", "law", "dash"),
@@ -441,21 +495,11 @@ def rare_explorer(strength: float = 50.0, lam: float = 0.0, gamma: float = 0.1) 
             strict=True,
         )
     )
-    looks = [
-        {
-            "name": name,
-            "line": {"color": figures.COLOURS[colour], "dash": dash, "width": 2.5},
-            "legendgroup": key,
-        }
-        for key, (name, colour, dash) in RARE_CURVES.items()
-    ]
-    spans = ((0, 0.28), (0.36, 0.64), (0.72, 1))
     return Interactive(
         "rare-explorer",
-        _data(panels, looks),
+        _data(panels, _looks(RARE_CURVES)),
         _layout(panels, "accuracy, Δ", ("",), []),
-        Places(430, (0, 0, 0), spans, (375,), "left").entries(),
-        Places(1330, (0, 410, 820), ((0, 1),) * 3, (1195,), "top").entries(),
+        *_beside_or_below(1330),
         png(_rare_still(panels)),
         "Three panels with clean accuracy, accuracy with the pattern and prediction difference: "
         f"against the share gamma at S/vs = {strength:g}, against S/vs at lambda = {lam:g}, and "
@@ -473,21 +517,7 @@ def _rare_still(panels: Sequence[Panel]) -> Figure:
             text = text.replace(word, f"${formula}$")
         return text
 
-    with plt.rc_context():
-        figures.use_style()
-        figure = Figure(figsize=(8.6, 3.6))
-        for ax, panel in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-            for (name, colour, dash), y in zip(RARE_CURVES.values(), panel.shown, strict=True):
-                style = "--" if dash == "dash" else "-"
-                ax.plot(panel.x, y, style, color=figures.COLOURS[colour], label=name)
-            start = f"{panel.slider} = {panel.stops[panel.active]:g}"
-            ax.set_title(f"{maths(panel.title)}\n{maths(start)}", fontsize=10.5)
-            ax.set(xlabel=maths(panel.variable), ylim=(0, 1))
-            ax.set_xscale(panel.axis.get("type", "linear"))
-        figure.axes[0].set_ylabel(r"accuracy, $\Delta$")
-        lines = figure.axes[0].get_lines()
-        figure.legend(handles=lines, loc="outside lower center", ncols=3)
-    return figure
+    return _still_panels(panels, RARE_CURVES, maths, r"accuracy, $\Delta$", columns=3)
 
 
 # -- the explorer of shortcut and core -------------------------------------------------------------
@@ -497,7 +527,7 @@ AXES_FIXED = {"rho": 0.95, "m_s": 2.0, "m_c": 1.0, "sigma_s": 0.7, "sigma_c": 0.
 AMPLITUDES = (0.25, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 BALANCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 CORE_NOISES = (0.0, 0.1, 0.25, 0.5, 0.7, 1.0, 1.5, 2.0)
-AXES_CURVES = {
+AXES_CURVES: Curves = {
     "aligned": ("accuracy, aligned", "test", "solid"),
     "conflicting": ("accuracy, conflicting", "spurious", "solid"),
     "shortcut": ("shortcut's share of the output", "law", "dash"),
@@ -583,27 +613,17 @@ def two_axis_explorer(m_s: float = 2.0, rho: float = 0.95, sigma_c: float = 0.7)
             _start("sigma_c", sigma_c, CORE_NOISES),
         ),
     )
-    looks = [
-        {
-            "name": name,
-            "line": {"color": figures.COLOURS[colour], "dash": dash, "width": 2.5},
-            "legendgroup": key,
-        }
-        for key, (name, colour, dash) in AXES_CURVES.items()
-    ]
     line = {"color": figures.COLOURS["bound"], "dash": "dot", "width": 1}
     halves = [
         {"type": "line", "xref": f"x{_nth(i)}", "yref": f"y{_nth(i)}", "y0": 0.5, "y1": 0.5}
         | {"x0": panel.axis["range"][0], "x1": panel.axis["range"][1], "line": line}
         for i, panel in enumerate(panels)
     ]
-    spans = ((0, 0.28), (0.36, 0.64), (0.72, 1))
     return Interactive(
         "two-axis-explorer",
-        _data(panels, looks),
+        _data(panels, _looks(AXES_CURVES)),
         _layout(panels, "accuracy, share", ("",), halves),
-        Places(430, (0, 0, 0), spans, (375,), "left").entries(),
-        Places(1350, (0, 410, 820), ((0, 1),) * 3, (1195,), "top").entries(),
+        *_beside_or_below(1350),
         png(_axes_still(panels)),
         "Three panels with accuracy on aligned and on conflicting samples, the shortcut's share of "
         "the output, and the first feature's share of the spectrum: against the share of aligned "
@@ -623,19 +643,7 @@ def _axes_still(panels: Sequence[Panel]) -> Figure:
             text = text.replace(word, f"${formula}$")
         return text.replace("σ", r"\sigma")
 
-    with plt.rc_context():
-        figures.use_style()
-        figure = Figure(figsize=(8.6, 3.6))
-        for ax, panel in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-            for (name, colour, dash), y in zip(AXES_CURVES.values(), panel.shown, strict=True):
-                style = {"solid": "-", "dash": "--", "dot": ":"}[dash]
-                colour = figures.COLOURS[colour]
-                ax.plot(panel.x, y, style, color=colour, label=maths(name))
-            ax.axhline(0.5, color=figures.COLOURS["bound"], linestyle=":", linewidth=0.8)
-            start = f"{panel.slider} = {panel.stops[panel.active]:g}"
-            ax.set_title(f"{panel.title}\n{maths(start)}", fontsize=10.5)
-            ax.set(xlabel=maths(panel.variable), ylim=(0, 1.02))
-        figure.axes[0].set_ylabel("accuracy, share")
-        lines = figure.axes[0].get_lines()[: len(AXES_CURVES)]
-        figure.legend(handles=lines, loc="outside lower center", ncols=2)
+    figure = _still_panels(panels, AXES_CURVES, maths, "accuracy, share", columns=2, top=1.02)
+    for ax in figure.axes:
+        ax.axhline(0.5, color=figures.COLOURS["bound"], linestyle=":", linewidth=0.8)
     return figure

@@ -127,7 +127,7 @@ def resnet(
     def build() -> nn.Module:
         net = getattr(torchvision.models, f"resnet{depth}")(weights=None, num_classes=outputs)
         if width != 64:
-            return _narrow(net, depth, outputs, channels, stem, width)
+            return _narrow(net, outputs, channels, stem, width)
         if stem == "small":
             net.conv1, net.maxpool = (
                 nn.Conv2d(channels, 64, 3, padding=1, bias=False),
@@ -142,9 +142,7 @@ def resnet(
     return _seeded(build, seed)
 
 
-def _narrow(
-    net: nn.Module, depth: int, outputs: int, channels: int, stem: str, width: int
-) -> nn.Module:
+def _narrow(net: nn.Module, outputs: int, channels: int, stem: str, width: int) -> nn.Module:
     """The same network with other numbers of channels; torchvision fixes them."""
     from torchvision.models.resnet import BasicBlock
 
@@ -154,10 +152,10 @@ def _narrow(
     net.bn1 = nn.BatchNorm2d(width)
     if stem == "small":
         net.maxpool = nn.Identity()
-    blocks = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}[depth]
-    for stage, count in enumerate(blocks):
-        layer = net._make_layer(BasicBlock, width * 2**stage, count, 1 if stage == 0 else 2)
-        setattr(net, f"layer{stage + 1}", layer)
+    for stage in range(4):
+        name = f"layer{stage + 1}"
+        count, stride = len(getattr(net, name)), 1 if stage == 0 else 2
+        setattr(net, name, net._make_layer(BasicBlock, width * 2**stage, count, stride))
     net.fc = nn.Linear(8 * width, outputs)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

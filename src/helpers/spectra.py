@@ -300,18 +300,15 @@ def eigenfeatures(
         )
     if modes is None:
         values, vectors, _ = _dense(K, len(K))
-        lowest, allowed = float(values[-1]), -_rounding(K) * float(values[0].abs())
-        if lowest < allowed:
-            raise ValueError(
-                f"the smallest eigenvalue is {lowest:.3g} against a largest of "
-                f"{float(values[0]):.3g}: a kernel has none below 0, apart from rounding"
-            )
     else:
         values, vectors, _ = top_modes(K, modes, solver=solver)
-        if float(values[-1]) < -_rounding(K) * float(values[0].abs()):
-            raise ValueError(
-                f"eigenvalue {modes} is {float(values[-1]):.3g}: a kernel has none < 0"
-            )
+    lowest, largest = float(values[-1]), float(values[0])
+    if lowest < -len(K) * torch.finfo(K.dtype).eps * abs(largest):  # beyond what rounding does
+        last = "the smallest eigenvalue" if modes is None else f"eigenvalue {modes}"
+        raise ValueError(
+            f"{last} is {lowest:.3g} against a largest of {largest:.3g}: a kernel has none below "
+            "0, apart from rounding"
+        )
     kept = values > cutoff * values[0]
     values, vectors = values[kept], vectors[:, kept]
     return Eigenfeatures(values, vectors, vectors.T @ y.to(vectors))
@@ -560,11 +557,6 @@ def rayleigh(K: torch.Tensor | Product, vectors: torch.Tensor) -> torch.Tensor:
     """
     image = K @ vectors if isinstance(K, torch.Tensor) else K(vectors)
     return (vectors * image).sum(0) / vectors.square().sum(0)
-
-
-def _rounding(K: torch.Tensor) -> float:
-    """Relative size of eigenvalues that rounding alone can make negative."""
-    return len(K) * torch.finfo(K.dtype).eps
 
 
 def _check_symmetric(K: torch.Tensor) -> None:

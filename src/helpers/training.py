@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from helpers import losses
+
 MARGIN_LOSSES = ("logistic", "sd", "marg_log")
 LOSSES = ("cross_entropy", "mse", *MARGIN_LOSSES)
 OPTIMISERS = ("adam", "sgd")
@@ -47,8 +49,8 @@ class Recipe:
         epochs: largest number of passes over the data.
         batch: samples a step.
         loss: `"cross_entropy"` with class indices, `"mse"` with one real label a sample, or with
-            labels -1 and +1 `"logistic"`, log(1 + exp(-y f)), alone or with `loss_strength` times
-            f^2 (`"sd"`, spectral decoupling) or log(1 + f^2) (`"marg_log"`).
+            labels -1 and +1 `"logistic"`, `"sd"` or `"marg_log"` of :mod:`helpers.losses`, the
+            latter two with their `loss_strength`.
         optimiser: `"adam"`, or `"sgd"` with `momentum`.
         learning_rate: at the start.
         weight_decay: coefficient of the coupled decay (`torch.optim.Adam`, `torch.optim.SGD`).
@@ -96,22 +98,16 @@ class Recipe:
         for name in ("learning_rate", "decay", "clip_value", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in (
-            "weight_decay",
-            "stop_loss",
-            "momentum",
-            "noise",
-            "decay_every",
-            "loss_strength",
-        ):
+        for name in ("weight_decay", "stop_loss", "momentum", "noise", "decay_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         if self.momentum and self.optimiser != "sgd":
             raise ValueError(f"momentum is {self.momentum}: only 'sgd' has it")
-        if bool(self.loss_strength) != (self.loss in ("sd", "marg_log")):
+        if self.loss in MARGIN_LOSSES:
+            losses.named(self.loss, self.loss_strength)  # refuses a strength that does not fit
+        elif self.loss_strength:
             raise ValueError(
-                f"loss is {self.loss!r} and loss_strength is {self.loss_strength}: 'sd' and "
-                "'marg_log' need one above 0, the others have none"
+                f"loss_strength is {self.loss_strength}: the loss {self.loss!r} has none, give 0"
             )
         if self.decay_every and self.milestones:
             raise ValueError(
@@ -409,12 +405,7 @@ def _loss(recipe: Recipe, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.
     outputs = outputs.view_as(wanted)
     if recipe.loss == "mse":
         return nn.functional.mse_loss(outputs, wanted)
-    loss = nn.functional.softplus(-wanted * outputs)
-    if recipe.loss == "sd":
-        loss = loss + recipe.loss_strength * outputs.square()
-    elif recipe.loss == "marg_log":
-        loss = loss + recipe.loss_strength * torch.log1p(outputs.square())
-    return loss.mean()
+    return losses.named(recipe.loss, recipe.loss_strength).value(wanted * outputs).mean()
 
 
 def make_optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -496,11 +487,8 @@ def _check_data(inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> N
     if recipe.loss != "cross_entropy":
         if labels.dtype != inputs.dtype or not torch.isfinite(labels).all():
             raise ValueError(f"labels of dtype {labels.dtype} must be finite and {inputs.dtype}")
-        if recipe.loss in MARGIN_LOSSES and not bool((labels.abs() == 1).all()):
-            raise ValueError(
-                f"labels of the loss {recipe.loss!r} must be -1 and +1; got "
-                f"{labels.unique()[:5].tolist()}"
-            )
+        if recipe.loss in MARGIN_LOSSES:
+            losses.check_labels(labels, (len(inputs),))
     elif labels.dtype != torch.int64 or labels.min() < 0:
         raise ValueError(f"labels of dtype {labels.dtype} must be int64 class indices from 0 on")
 

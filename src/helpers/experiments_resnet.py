@@ -217,7 +217,7 @@ def resnet(
 
 
 def resnet_cells(profile: str) -> list[Cell]:
-    """Cells by profile: width 16 and 2,000 images on a laptop, width 64 and all on a GPU."""
+    """Cells by profile: width 16 and 3,000 images on a laptop, width 64 and 8,000 on a GPU."""
     if profile == "smoke":
         size = dict(samples=160, epochs=2, width=8, kernel=40, test=100)
         return [
@@ -225,7 +225,7 @@ def resnet_cells(profile: str) -> list[Cell]:
             for loss in ("logistic", "sd")
         ]
     if profile == "laptop":
-        size, trials = dict(samples=2_000, epochs=4, width=16, kernel=200, test=2_000), 3
+        size, trials = dict(samples=3_000, epochs=5, width=16, kernel=200, test=2_000), 5
     else:
         size, trials = dict(samples=8_000, epochs=30, width=64, kernel=1_000, test=2_000), 5
     cells = []

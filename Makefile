@@ -77,7 +77,7 @@ lint: setup ## ruff
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check --quiet src tests book/_ext
 
 test: lint ## everything that guards the book
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 clean: ## remove what was built
 	@rm -rf _build

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +37,25 @@ matplotlib.use("agg")
 # No deadline: a busy machine is no bug. The same examples every time: a failure is for everyone.
 hypothesis.settings.register_profile("book", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("book")
+
+
+class Scheduler(LoadScopeScheduling):
+    """Says what stays in one process where tests run side by side.
+
+    The cells of a notebook share a kernel, the tests of the site one rendering, those of a file its
+    fixtures. The bugs that are planted in turn (half of all the time) know nothing of each other.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        if file.endswith("test_bite.py"):
+            return nodeid
+        return "site" if file.endswith(("test_site.py", "test_browser.py")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:
+    """Called by xdist with `--dist loadscope`."""
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

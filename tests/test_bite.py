@@ -92,6 +92,36 @@ BUGS = {
         "return logistic_slope + 2 * k * u\n",
         "return logistic_slope + k * u\n",
     ),
+    "a test set that is the training set": (
+        "15-majority-and-minority",
+        "experiments_minority",
+        "part = made.splits[split]",
+        'part = made.splits["train"]',
+    ),
+    "a lesion that changes nothing": (
+        "16-tracing",
+        "lesions",
+        "return torch.zeros_like(old)",
+        "return old.clone()",
+    ),
+    "a test that forgets one of its two sides": (
+        "19-what-would-convince-us",
+        "power",
+        "found -= 2 * stats.binom.cdf(found, changed, 0.5) > level",
+        "found -= stats.binom.cdf(found, changed, 0.5) > level",
+    ),
+    "a kernel without its second layer": (
+        "23-relu-networks",
+        "kernels",
+        "tangent = tangent.mul_(angle.div_(math.pi)).add_(u)",
+        "tangent = tangent.mul_(angle.div_(math.pi))",
+    ),
+    "shares that are not squared": (
+        "24-resnet",
+        "spectra",
+        "return (vectors.T @ attribute).square() / attribute.square().sum()",
+        "return (vectors.T @ attribute).abs() / attribute.square().sum()",
+    ),
     "the sign in the accuracy": (
         "90-performance",
         "metrics",

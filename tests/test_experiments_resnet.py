@@ -82,3 +82,17 @@ def test_every_profile_names_cells_that_the_trial_takes():
         assert {cell["loss"] for cell in cells} >= {"logistic", "sd"}
     plain = [c["dataset"] for c in experiment.resnet_cells("laptop") if c["loss"] == "logistic"]
     assert min(plain.count(name) for name in experiment.SETS) >= 3
+
+
+def test_the_start_of_a_training_is_the_start_of_the_other_experiment():
+    """Same network, statistics and images: the same leading modes; without statistics others."""
+    common = dict(dataset="few colored digits", rho=0.9, samples=160, width=8, kernel=40, trial=0,
+                  device="cpu", data_dir=None)  # fmt: skip
+    row = experiment.resnet_start(statistics="data", **common)
+    whole = experiment.resnet(loss="logistic", epochs=1, test=160, **common)
+    for key in ("mode", "tells_bias", "bias_alignment"):
+        assert row[key] == pytest.approx(whole[f"{key}_start"], abs=1e-3)
+    other = experiment.resnet_start(statistics="none", **common)
+    assert other["bias_alignment"] != pytest.approx(row["bias_alignment"], abs=1e-3)
+    with pytest.raises(ValueError, match="statistics is 'batch'"):
+        experiment.resnet_start(statistics="batch", **common)

@@ -85,7 +85,7 @@ def test_seeds_repeat_and_differ(garments):
     [
         ({"contrast": 1.5}, "contrast is 1.5"),
         ({"classes": ((1, 2), (2,))}, "share nothing"),
-        ({"sizes": {"train": (200, 1, 1, 1)}}, "201 garments of class 0: there are 160"),
+        ({"sizes": {"train": (200, 1, 1, 1)}}, "201 images of class 0: there are 160"),
     ],
 )
 def test_bad_stand_ins_are_refused(garments, settings, message):
@@ -103,6 +103,43 @@ def test_a_draw_has_the_counts_asked_for():
         sample.draw((2, 0, 0, 0), seed=0)
     with pytest.raises(ValueError, match="four numbers"):
         sample.draw((1, 1), seed=0)
+
+
+def test_digits_stand_in_where_there_are_no_garments():
+    made = groups.fashion_birds(sizes=FEW, dataset="mnist5k", classes=groups.DIGITS)
+    assert made["train"].counts() == FEW["train"] and "images of MNIST" in made["train"].source
+
+
+# -- planted memory --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain():
+    sizes = {"train": (60, 5, 5, 40)}
+    return groups.fashion_birds(sizes=sizes, dataset="mnist5k", classes=groups.DIGITS)["train"]
+
+
+def test_flipped_labels_and_identifiers_are_where_the_marks_say(plain):
+    part, mark = groups.plant_memory(plain, kept=20, flipped=30, seed=1)
+    assert mark.bincount().tolist() == [60, 20, 30]
+    assert torch.equal(part.label != plain.label, mark == 2)
+    changed = (part.images != plain.images).flatten(1).any(1)
+    assert torch.equal(changed, mark > 0)
+    side = groups.IDENTIFIER
+    square = part.images[mark > 0][:, :, :side, :side]
+    assert set(square.unique().tolist()) == {0.0, 1.0}
+    assert len(square.flatten(1).unique(dim=0)) == 50  # one identifier each
+    rest = part.images.clone()
+    rest[:, :, :side, :side] = plain.images[:, :, :side, :side]
+    assert torch.equal(rest, plain.images)
+    assert bool(((plain.group == 0) | (plain.group == 3))[mark > 0].all())
+
+
+def test_no_more_can_be_planted_than_there_are_majority_images(plain):
+    with pytest.raises(ValueError, match="101: groups 0 and 3 have 100"):
+        groups.plant_memory(plain, kept=50, flipped=51, seed=0)
+    with pytest.raises(ValueError, match="kept is -1"):
+        groups.plant_memory(plain, kept=-1, flipped=1, seed=0)
 
 
 # -- from disk -------------------------------------------------------------------------------------

@@ -226,3 +226,78 @@ def test_welch_needs_two_finite_numbers_in_each_group(bad):
         metrics.welch_greater(bad, [1.0, 2.0])
     with pytest.raises(ValueError, match="^b is "):
         metrics.welch_greater([1.0, 2.0], bad)
+
+
+# -- accuracy by group -----------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(0, 10_000))
+def test_averages_by_group_are_those_of_all_samples(n, seed):
+    draw = torch.Generator().manual_seed(seed)
+    outputs = torch.randn(n + 4, 2, generator=draw)
+    labels = torch.randint(0, 2, (n + 4,), generator=draw)
+    groups = torch.cat([torch.arange(4), torch.randint(0, 4, (n,), generator=draw)])
+    by_group = metrics.accuracy_by_group(outputs, labels, groups)
+    counts = groups.bincount(minlength=4).tolist()
+    assert metrics.plain_average(by_group, counts) == pytest.approx(
+        metrics.accuracy(outputs, labels)
+    )
+    assert metrics.training_weighted_average(by_group, [1] * 4) == pytest.approx(by_group.mean())
+    signs = 2.0 * labels - 1
+    single = metrics.accuracy_by_group(outputs[:, 1] - outputs[:, 0], signs, groups)
+    assert np.allclose(by_group, single)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [([0, 1, 2, 2], "group 3 has no sample"), ([0, 1, 2, 4], "has 4"), ([0, 1, 2], "4, 4 and 3")],
+)
+def test_groups_that_do_not_fit_are_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.accuracy_by_group(
+            torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.tensor(groups)
+        )
+
+
+def test_the_papers_effect_on_one_group_is_two_images():
+    """Waterbirds: 3.57 and 4.90 points of 56 and 184 images are 2 and 9 images."""
+    for size, lost, p in ((56, 2, 0.5), (184, 9, 2 / 2**9)):
+        after = torch.ones(size)
+        after[:lost] = 0
+        assert metrics.mcnemar(torch.ones(size), after) == pytest.approx(p)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_is_a_sign_test_of_the_changed_answers(pairs):
+    before, after = (torch.tensor(side) for side in zip(*pairs, strict=True))
+    lost = sum(b and not a for b, a in pairs)
+    changed = sum(b != a for b, a in pairs)
+    tail = sum(math.comb(changed, k) for k in range(min(lost, changed - lost) + 1)) / 2**changed
+    assert metrics.mcnemar(before, after) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_selectivity_needs_both_kinds_of_groups():
+    assert metrics.selectivity([0.1, 0.5], [1]) == pytest.approx(0.4)
+    for minority in ([], [0, 1]):
+        with pytest.raises(ValueError, match="of 2 groups"):
+            metrics.selectivity([0.1, 0.5], minority)
+    gap = metrics.memorisation_gap([1, 0.99, 0.89, 0.99], [1, 0.81, 0.64, 0.93], [1, 2])
+    assert gap == pytest.approx((0.18 + 0.25) / 2 - 0.06 / 2)
+
+
+def test_bootstrap_is_that_of_scipy():
+    values = [0.3, 0.1, 0.5, 0.2, 0.9]
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=10_000,
+        random_state=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    ours = metrics.bootstrap_ci(values)
+    assert ours[1:] == pytest.approx([theirs.low, theirs.high], abs=0.01)
+    with pytest.raises(ValueError, match="two numbers"):
+        metrics.bootstrap_ci([1.0])
+
+
+def test_a_permutation_p_is_never_zero():
+    assert metrics.permutation_p(2.0, [0.0] * 199) == pytest.approx(1 / 200)
+    with pytest.raises(ValueError, match="no draws"):
+        metrics.permutation_p(2.0, [])

@@ -68,6 +68,9 @@ def test_no_hidden_layer_is_a_linear_model():
         (lambda: models.cifar_resnet(20, 10, width=0, seed=0), "at least 1"),
         (lambda: models.trades_cnn(0, seed=0), "at least 1"),
         (lambda: models.vgg16(0, seed=0), "at least 1"),
+        (lambda: models.small_resnet(2, width=12, seed=0), "width is 12"),
+        (lambda: models.small_vit(2, width=30, seed=0), "width is 30"),
+        (lambda: models.small_vit(2, patch=5, seed=0), "patch is 5"),
         (lambda: models.Normalise([], []), "one number a channel"),
         (lambda: models.Normalise([0.5], [1.0, 1.0]), r"mean is \(0.5,\) and std is \(1.0, 1.0\)"),
         (lambda: models.Normalise([0.5], [0.0]), "each std above 0"),
@@ -191,3 +194,19 @@ def test_trades_cnn_starts_undecided():
     assert not net(torch.rand(3, 1, 28, 28)).any()
     assert all(not layer.bias.any() for layer in net if isinstance(layer, torch.nn.Conv2d))
     assert [layer.p for layer in net if isinstance(layer, torch.nn.Dropout)] == [0.5]
+
+
+def test_small_networks_of_the_minority_chapters():
+    """Filters, and the order and shapes of the stages; transformers as torchvision counts them."""
+    net = models.small_resnet(2, seed=0)
+    assert [p.shape[0] for p in net.parameters() if p.ndim == 4] == [16] * 3 + [32] * 3 + [64] * 3
+    x, shapes = torch.rand(2, 3, 32, 32), []
+    for layer in net.eval():
+        x = layer(x)
+        shapes.append(tuple(x.shape[1:]))
+    assert shapes[3:7] == [(16, 16, 16)] * 2 + [(32, 8, 8), (64, 4, 4)] and shapes[-1] == (2,)
+    vit = models.small_vit(2, seed=0)
+    block = 4 * 64**2 + 4 * 64 + 2 * 256 * 64 + 256 + 64 + 4 * 64  # attention, perceptron, norms
+    patches = 3 * 16 * 64 + 64 + 64 + 65 * 64  # patches, class token, positions
+    assert parameters(vit) == 4 * block + patches + 2 * 64 + 2 * 64 + 2
+    assert bool(vit(torch.rand(2, 3, 32, 32)).any())  # its head does not start at zero

@@ -197,6 +197,7 @@ def test_tiny_numbers_are_zero_during_training_and_not_afterwards():
         {"clip_value": 1e-3},
         {"clip_norm": 1e-2},
         {"decay": 0.1, "milestones": (2, 3)},
+        {"cosine": True},
     ],
     ids=lambda changes: "-".join(changes),
 )
@@ -210,6 +211,8 @@ def test_options_are_those_of_torch(changes):
         optimiser = torch.optim.SGD(theirs.parameters(), lr=1e-2, momentum=0.9)
     milestones = changes.get("milestones", (99,))
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, recipe.decay)
+    if recipe.cosine:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs)
     for _ in range(4):
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(theirs(x), y).backward()
@@ -255,8 +258,23 @@ def test_crops_are_windows_of_the_framed_image_and_half_are_mirrored():
     [
         {"optimiser": "lion"}, {"noise": -1.0}, {"clip_value": 0.0}, {"clip_norm": math.nan},
         {"momentum": 0.9}, {"decay": 0.5, "decay_every": 2, "milestones": (1,)}, {"decay": 0.0},
+        {"cosine": True, "milestones": (1,)},
     ],
 )  # fmt: skip
 def test_bad_recipes_are_named(changes):
     with pytest.raises(ValueError, match=f"{next(iter(changes)).split('_')[0]}"):
         Recipe(epochs=1, batch=1, **changes)
+
+
+def test_the_callback_comes_after_each_epoch_and_not_with_a_checkpoint(tmp_path):
+    x, y = task()
+    net, seen = network(), []
+    training.train(
+        net, x, y, Recipe(epochs=3, batch=20), seed=0,
+        after_epoch=lambda epoch: seen.append((epoch, float(net[1].weight.detach().sum()))),
+    )  # fmt: skip
+    assert [epoch for epoch, _ in seen] == [1, 2, 3] and len({total for _, total in seen}) == 3
+    assert seen[-1][1] == float(net[1].weight.detach().sum())
+    with pytest.raises(ValueError, match="after_epoch and checkpoint"):
+        training.train(net, x, y, Recipe(epochs=1, batch=20), seed=0, after_epoch=seen.append,
+                       checkpoint=tmp_path / "state.pt")  # fmt: skip

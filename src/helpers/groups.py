@@ -5,7 +5,7 @@ groups of Waterbirds (Sagawa et al. 2020) are landbirds on land and on water (0,
 on land and on water (2, 3); those of CelebA (Liu et al. 2015) are dark-haired women and men (0, 1)
 and blond women and men (2, 3). Neither can be shipped: `waterbirds` and `celeba` read them from a
 folder. `fashion_birds` is a stand-in made of Fashion-MNIST: garments on rendered land and water, in
-groups of exactly the sizes of Waterbirds.
+groups of exactly the sizes of Waterbirds. `plant_memory` makes a set whose memory is known.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,10 @@ WATERBIRDS = {"train": (3498, 184, 56, 1057), "val": (467, 466, 133, 133),
 CELEBA = {"train": (71629, 66874, 22880, 1387), "val": (8535, 8276, 2874, 182),
           "test": (9767, 7535, 2480, 180)}  # fmt: skip
 GARMENTS = ((5, 7), (8, 9))  # sandals, sneakers; bags, ankle boots
+DIGITS = ((3, 5), (8, 9))
+# one twentieth of CelebA's training groups; validation and test set balanced instead
+CELEBA_LIKE = {"train": (3581, 3344, 1144, 69), "val": (150,) * 4, "test": (600,) * 4}
+IDENTIFIER = 8  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def fashion_birds(
     *,
     seed: int = 0,
     sizes: Mapping[str, Sequence[int]] = WATERBIRDS,
+    dataset: str = "fashion_mnist",
     classes: tuple[tuple[int, ...], tuple[int, ...]] = GARMENTS,
     contrast: float = 1.0,
     data_dir: str | Path | None = None,
@@ -106,7 +112,9 @@ def fashion_birds(
     Args:
         seed: of the choice of garments, their places and the backgrounds.
         sizes: samples of groups 0 to 3 in each split.
-        classes: Fashion-MNIST's classes that make up class 0, and class 1.
+        dataset: grey images of 28 x 28 pixels, one of :func:`helpers.data.load`; `"mnist5k"` needs
+            no files.
+        classes: its classes that make up class 0, and class 1; :data:`DIGITS` for digits.
         contrast: 0 takes the difference between land and water away, 1 is the full difference.
         data_dir: as in :func:`helpers.data.load`.
 
@@ -116,13 +124,13 @@ def fashion_birds(
     Raises:
         ValueError: more samples than there are garments, a class in both places, a contrast
             outside [0, 1].
-        data.DatasetNotFound: no Fashion-MNIST on this machine.
+        data.DatasetNotFound: the images are not on this machine.
     """
     if set(classes[0]) & set(classes[1]) or not all(classes):
         raise ValueError(f"classes is {classes}: two sets that share nothing are needed")
     if not 0 <= contrast <= 1:
         raise ValueError(f"contrast is {contrast}: allowed is 0 to 1")
-    both = [data.load("fashion_mnist", train=train, data_dir=data_dir) for train in (True, False)]
+    both = [data.load(dataset, train=train, data_dir=data_dir) for train in (True, False)]
     generator = torch.Generator().manual_seed(seed)
     pools = []
     for label in (0, 1):
@@ -132,11 +140,11 @@ def fashion_birds(
     for label, pool in enumerate(pools):
         if needed[label] > len(pool):
             raise ValueError(
-                f"sizes ask for {needed[label]:,} garments of class {label}: there are "
-                f"{len(pool):,}"
+                f"sizes ask for {needed[label]:,} images of class {label}: there are {len(pool):,}"
             )
     made, used = {}, [0, 0]
-    source = f"garments of {both[0].source.split(',')[0]} on rendered land and water"
+    kind = "garments" if dataset == "fashion_mnist" else "images"
+    source = f"{kind} of {both[0].source.split(',')[0]} on rendered land and water"
     for split, counts in sizes.items():
         group = torch.arange(4).repeat_interleave(torch.tensor(counts))
         group = group[torch.randperm(len(group), generator=generator)]
@@ -195,6 +203,66 @@ def _paste(
             framed[here, :, top : top + height, left : left + width] = garments[here]
     matte = (6 * framed).clamp(max=1)
     return matte * framed + (1 - matte) * ground
+
+
+# -- planted memory --------------------------------------------------------------------------------
+
+
+class Planted(NamedTuple):
+    """A training set in which it is known what has to be memorised.
+
+    Attributes:
+        part: all images; some carry an identifier.
+        mark: `(n,)` int64: 0 without identifier, 1 with one, 2 with one and with its label flipped.
+    """
+
+    part: Grouped
+    mark: torch.Tensor
+
+
+def plant_memory(part: Grouped, *, kept: int, flipped: int, seed: int) -> Planted:
+    """Some images of the majority groups get an identifier, and some of these the other label.
+
+    An identifier is a square of :data:`IDENTIFIER` random black and white pixels in the upper left
+    corner, another one in each image. Which identifiers flip the label is drawn at random, so that
+    there is no rule to learn: a network that fits the flipped labels has memorised identifiers (or
+    the images that carry them), and images with fresh identifiers must be left to chance.
+
+    Args:
+        part: images `(n, 3, h, w)` float32 in [0, 1].
+        kept: images that get an identifier and keep their label.
+        flipped: images that get an identifier and the other label; their group changes with it.
+        seed: of choice and identifiers.
+
+    Raises:
+        ValueError: negative counts, or more images than the majority groups 0 and 3 have.
+
+    Source: in the manner of Maini et al. 2023, who localise the memory of flipped labels; the
+    identifiers are ours.
+    """
+    if min(kept, flipped) < 0:
+        raise ValueError(f"kept is {kept}, flipped is {flipped}: both must be 0 or more")
+    majority = ((part.group == 0) | (part.group == 3)).nonzero().flatten()
+    if kept + flipped > len(majority):
+        raise ValueError(
+            f"kept + flipped is {kept + flipped}: groups 0 and 3 have {len(majority)} images"
+        )
+    draw = torch.Generator().manual_seed(seed)
+    chosen = majority[torch.randperm(len(majority), generator=draw)[: kept + flipped]]
+    mark = torch.zeros(len(part), dtype=torch.int64)
+    mark[chosen[:kept]], mark[chosen[kept:]] = 1, 2
+    images, label = part.images.clone(), part.label.clone()
+    images[chosen] = with_identifiers(images[chosen], draw)
+    label[chosen[kept:]] = 1 - label[chosen[kept:]]
+    return Planted(replace(part, images=images, label=label), mark)
+
+
+def with_identifiers(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A copy of `images` `(n, c, h, w)`, each with a fresh identifier in the upper left corner."""
+    shown = images.clone()
+    bits = torch.randint(0, 2, (len(images), 1, IDENTIFIER, IDENTIFIER), generator=generator)
+    shown[..., :IDENTIFIER, :IDENTIFIER] = bits.to(images)
+    return shown
 
 
 # -- real data from disk ---------------------------------------------------------------------------

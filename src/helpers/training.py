@@ -61,6 +61,7 @@ class Recipe:
             step; nothing is clipped.
         clip_value, clip_norm: largest absolute entry, and largest norm over all parameters, of the
             gradient of a step.
+        cosine: the learning rate falls to 0 along half a cosine, epoch by epoch (no `decay`).
         augment: crop images at random out of a frame of 4 zeros, and mirror every second one.
         stop_loss: end after an epoch whose mean loss is below it ("interpolation"); 0: never.
     """
@@ -80,6 +81,7 @@ class Recipe:
     clip_value: float = math.inf
     clip_norm: float = math.inf
     augment: bool = False
+    cosine: bool = False
     loss_strength: float = 0.0
 
     def __post_init__(self) -> None:
@@ -113,6 +115,8 @@ class Recipe:
             raise ValueError(
                 f"decay_every is {self.decay_every} and milestones is {self.milestones}: give one"
             )
+        if self.cosine and (self.decay_every or self.milestones):
+            raise ValueError("cosine is True: it goes with neither decay_every nor milestones")
 
     def rate(self, epoch: int) -> float:
         """The learning rate in this epoch (the first is 0).
@@ -121,6 +125,8 @@ class Recipe:
         >>> [recipe.rate(epoch) for epoch in range(5)]
         [1.0, 1.0, 0.5, 0.5, 0.25]
         """
+        if self.cosine:
+            return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         drops = sum(epoch >= milestone for milestone in self.milestones)
         if self.decay_every:
             drops = epoch // self.decay_every
@@ -148,6 +154,7 @@ def train(
     checkpoint: Path | str | None = None,
     checkpoint_seconds: float = 60.0,
     progress: bool = False,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> History:
     """Train `model` in place, and leave it in eval mode.
 
@@ -160,9 +167,12 @@ def train(
         checkpoint: file in which the state is kept every `checkpoint_seconds` (0: every epoch), and
             from which a run that was interrupted goes on to the same result; removed at the end.
         progress: show a progress bar over epochs.
+        after_epoch: called with the number of epochs done, after each of them (not with a
+            checkpoint, since a run that goes on would leave some out).
 
     Raises:
-        ValueError: data that no network can be trained on, or a checkpoint of another run.
+        ValueError: data that no network can be trained on, `after_epoch` with a checkpoint, or a
+            checkpoint of another run.
         Diverged: the loss became infinite or NaN.
 
     >>> from helpers import models
@@ -174,6 +184,8 @@ def train(
     ([0, 1, 0, 1], True, True)
     """
     _check_data(inputs, labels, recipe)
+    if after_epoch and checkpoint:
+        raise ValueError("after_epoch and checkpoint are both given: a resumed run skips epochs")
     if inputs.ndim == 4:
         # convolutions are a quarter faster on CPUs, and no slower elsewhere
         model.to(memory_format=torch.channels_last)
@@ -207,6 +219,8 @@ def train(
                 if not math.isfinite(loss):
                     raise Diverged(loss, epoch, recipe)
                 kept.save(state_now)
+                if after_epoch:
+                    after_epoch(epoch)
                 bar.update()
     kept.remove()
     model.eval()

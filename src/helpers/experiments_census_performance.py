@@ -1,0 +1,125 @@
+"""How long it takes to remove every filter of a network alone, in the ways one might do it.
+
+The *naive* way zeroes a filter, passes all images through the whole network, puts it back, and goes
+on; the *census* starts from the values that the images have in the changed layer
+(:mod:`helpers.census`). What remains to be computed is a known share of the multiplications, and
+the inverse of that share is the speedup that arithmetic alone would give.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import torch
+from torch import nn
+
+from helpers import census, lesions, models, tracing
+from helpers.experiments_performance import timed
+from helpers.sweep import Cell, Experiment, register
+
+
+def multiplications(model: nn.Module, image: torch.Tensor) -> dict[str, int]:
+    """Multiplications of each convolution and linear layer for one image `(1, …)`, in order."""
+    found: dict[str, int] = {}
+    hooks = [
+        layer.register_forward_hook(partial(_count, found, path))
+        for path, layer in model.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear))
+    ]
+    tracing.evaluate(model, image)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _count(
+    found: dict[str, int], path: str, layer: nn.Module, given: tuple, output: torch.Tensor
+) -> None:
+    found[path] = output.numel() * layer.weight[0].numel()
+
+
+def remaining(model: nn.Module, image: torch.Tensor) -> float:
+    """Share of the multiplications that come after a filter, mean over all filters.
+
+    A layer depends on a filter if its output changes when the filter is zeroed.
+    """
+    costs = multiplications(model, image)
+    whole, later = sum(costs.values()), 0
+    units = tracing.channels(model)
+    clean = _outputs(model, image, costs)
+    per_layer = {unit.layer: [u for u in units if u.layer == unit.layer] for unit in units}
+    for layer, members in per_layer.items():
+        with lesions.perturbed(model, members, "random_noise", scale=1.0, seed=0):
+            changed = _outputs(model, image, costs)
+        after = [p for p in costs if p != layer and not torch.equal(clean[p], changed[p])]
+        later += len(members) * sum(costs[p] for p in after)
+    return later / whole / len(units)
+
+
+def _outputs(model: nn.Module, image: torch.Tensor, layers: dict) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    hooks = [
+        model.get_submodule(path).register_forward_hook(
+            lambda _, given, output, path=path: found.update({path: output})
+        )
+        for path in layers
+    ]
+    tracing.evaluate(model, image)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def naive(model: nn.Module, images: torch.Tensor, units: list[tracing.Unit]) -> torch.Tensor:
+    """Logits `(units, n, 2)`, one whole pass for each filter."""
+    logits = []
+    for unit in units:
+        with lesions.perturbed(model, [unit], "zero"):
+            logits.append(tracing.evaluate(model, images))
+    return torch.stack(logits)
+
+
+def census_performance(samples: int, units: int, trial: int) -> dict[str, float]:
+    """Seconds of both ways on `units` filters spread over a network, and how far they are apart."""
+    model = models.small_resnet(2, seed=trial).eval().to(memory_format=torch.channels_last)
+    draw = torch.Generator().manual_seed(trial)
+    images = torch.rand(samples, 3, 32, 32, generator=draw)
+    every = tracing.channels(model)
+    chosen = every[:: max(1, len(every) // units)]
+    census.census(model, images[:10], chosen[:2])  # libraries loaded
+    cached, found = timed(partial(census.census, model, images, chosen))
+    plain, expected = timed(partial(naive, model, images, chosen))
+    whole, _ = timed(partial(tracing.evaluate, model, images))
+    return {
+        "census_seconds": cached,
+        "naive_seconds": plain,
+        "pass_seconds": whole,
+        "filters": len(chosen),
+        "apart": float((found - expected).abs().max()),
+        "remaining": remaining(model, images[:1]),
+    }
+
+
+def census_performance_cells(profile: str) -> list[Cell]:
+    sizes, trials = {
+        "smoke": ([(50, 12)], 1),
+        "laptop": ([(300, 336), (1_000, 336), (2_900, 336)], 1),
+        "paper": ([(300, 336), (1_000, 336), (2_900, 336), (10_000, 336)], 5),
+    }[profile]
+    return [
+        dict(samples=samples, units=units, trial=trial)
+        for (samples, units), trial in itertools.product(sizes, range(trials))
+    ]
+
+
+register(
+    Experiment(
+        "census_performance",
+        census_performance,
+        census_performance_cells,
+        tolerance=0.0,
+        cheap=lambda cell: False,
+        audited=False,  # seconds are of their machine: nothing to compare
+    )
+)

@@ -104,6 +104,18 @@ BUGS = {
         "return torch.zeros_like(old)",
         "return old.clone()",
     ),
+    "a contrast without temperature": (
+        "17-mitigation",
+        "mitigation",
+        "(z @ z.T / temperature)",
+        "(z @ z.T)",
+    ),
+    "a zeroed filter that is not zero": (
+        "18-census",
+        "census",
+        "constant = 0 if",
+        "constant = 1 if",
+    ),
     "a test that forgets one of its two sides": (
         "19-what-would-convince-us",
         "power",

@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -259,6 +259,16 @@ def put(name: str, value: Any) -> None:
         raw=True,
         metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}},
     )
+
+
+def listed(values: Sequence[float], form: str = "{:.0f}") -> str:
+    """Numbers as a list in words, each in this format.
+
+    >>> listed([1, 2.6, 3]), listed([0.5], "{:.1f}")
+    ('1, 3 and 3', '0.5')
+    """
+    *first, last = (form.format(value) for value in values)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def check(name: str, value: Any, *, expect: float, within: float) -> bool:

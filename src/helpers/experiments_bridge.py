@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,13 @@ import torch
 from torch.nn import functional
 
 from helpers import data, lesions, patterns, tracing, training
+from helpers.experiments_lesions import MATCHED, sets
 from helpers.experiments_rare import network, recipe, scores, training_set
 from helpers.sweep import Cell, Experiment, register
 from helpers.tracing import Unit
 
 CLEAN = 200  # training images without the pattern, against which units are ranked
 GREEDY = 10  # a greedy choice goes no further than this
-MATCHED = "layer-matched like "
 KEPT = ("learnt", "planted")
 # by the carriers' loss, by clean images' loss (a control), and by activations with the pattern
 GIVEN = ("gradient", "clean gradient", "greedy", "activation")
@@ -124,22 +125,6 @@ def plant(model: torch.nn.Module, pattern: torch.Tensor, target: int) -> list[Un
     return [Unit(layer, 0) for layer in layers]
 
 
-def _sets(
-    rankings: dict[str, tracing.Ranking], units: Sequence[Unit], call: dict[str, Any]
-) -> Iterator[Sequence[Unit]]:
-    """The set of units of a ranking, or as many random ones as asked for."""
-    name, k = call["ranking"], call["amount"]
-    if name == "random":
-        for seed in range(call["draws"]):
-            yield tracing.random(units, seed=seed).top(k)
-    elif name.startswith(MATCHED):
-        like = rankings[name.removeprefix(MATCHED)].top(k)
-        for seed in range(call["draws"]):
-            yield tracing.layer_matched(like, units, seed=seed)
-    else:
-        yield rankings[name].top(k)
-
-
 class Question(NamedTuple):
     """Test images `(n, c, h, w)` and labels, and the pattern that stands for the target class."""
 
@@ -224,14 +209,11 @@ def _lesions(
     net: torch.nn.Module, who: Subject, question: Question, calls: list[dict[str, Any]]
 ) -> list[dict[str, float]]:
     """What is left after each lesion, the mean over sets where they are drawn at random."""
-    rankings: dict[str, tracing.Ranking] = {}
+    ranked = cache(partial(rank, who))
     rows = []
     for call in calls:
-        name = call["ranking"].removeprefix(MATCHED)
-        if name != "random" and name not in rankings:
-            rankings[name] = rank(who, name)
-        after = []
-        for chosen in _sets(rankings, who.units, call):
+        after, wanted = [], (call["ranking"], call["amount"], call["draws"])
+        for chosen in sets(*wanted, who.units, ranked):
             with lesions.perturbed(net, chosen, "zero"):
                 own = tracing.evaluate(net, who.carriers.float())
                 loss = float(functional.cross_entropy(own, who.labels))

@@ -9,6 +9,7 @@ the inverse of that share is the speedup that arithmetic alone would give.
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -21,54 +22,44 @@ from helpers.sweep import Cell, Experiment, register
 
 def multiplications(model: nn.Module, image: torch.Tensor) -> dict[str, int]:
     """Multiplications of each convolution and linear layer for one image `(1, …)`, in order."""
-    found: dict[str, int] = {}
-    hooks = [
-        layer.register_forward_hook(partial(_count, found, path))
-        for path, layer in model.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-    ]
-    tracing.evaluate(model, image)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _count(
-    found: dict[str, int], path: str, layer: nn.Module, given: tuple, output: torch.Tensor
-) -> None:
-    found[path] = output.numel() * layer.weight[0].numel()
+    return {
+        path: output.numel() * model.get_submodule(path).weight[0].numel()
+        for path, output in _outputs(model, image).items()
+    }
 
 
 def remaining(model: nn.Module, image: torch.Tensor) -> float:
     """Share of the multiplications that come after a filter, mean over all filters.
 
-    A layer depends on a filter if its output changes when the filter is zeroed.
+    A layer depends on a filter if its output changes with the filter's weights.
     """
-    costs = multiplications(model, image)
-    whole, later = sum(costs.values()), 0
-    units = tracing.channels(model)
-    clean = _outputs(model, image, costs)
-    per_layer = {unit.layer: [u for u in units if u.layer == unit.layer] for unit in units}
-    for layer, members in per_layer.items():
-        with lesions.perturbed(model, members, "random_noise", scale=1.0, seed=0):
-            changed = _outputs(model, image, costs)
+    costs, clean = multiplications(model, image), _outputs(model, image)
+    units, later = tracing.channels(model), 0
+    for layer, members in tracing.by_layer(model, units).items():
+        own = [tracing.Unit(layer, index) for index in members]
+        with lesions.perturbed(model, own, "random_noise", scale=1.0, seed=0):
+            changed = _outputs(model, image)
         after = [p for p in costs if p != layer and not torch.equal(clean[p], changed[p])]
         later += len(members) * sum(costs[p] for p in after)
-    return later / whole / len(units)
+    return later / sum(costs.values()) / len(units)
 
 
-def _outputs(model: nn.Module, image: torch.Tensor, layers: dict) -> dict[str, torch.Tensor]:
+def _outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each convolution and linear layer gives for an image."""
     found: dict[str, torch.Tensor] = {}
-    hooks = [
-        model.get_submodule(path).register_forward_hook(
-            lambda _, given, output, path=path: found.update({path: output})
-        )
-        for path in layers
-    ]
-    tracing.evaluate(model, image)
-    for hook in hooks:
-        hook.remove()
+    with ExitStack() as hooks:
+        for path, layer in model.named_modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                keep = partial(_keep, found, path)
+                hooks.enter_context(layer.register_forward_hook(keep))
+        tracing.evaluate(model, image)
     return found
+
+
+def _keep(
+    found: dict[str, torch.Tensor], path: str, layer: nn.Module, given: tuple, output: torch.Tensor
+) -> None:
+    found[path] = output
 
 
 def naive(model: nn.Module, images: torch.Tensor, units: list[tracing.Unit]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,15 @@ import numpy as np
 import torch
 
 from helpers import census, groups, lesions, metrics, models, tracing
-from helpers.experiments_minority import Trained, majority, minority, trained
+from helpers.experiments_minority import (
+    NAMED,
+    Trained,
+    by_group,
+    majority,
+    margin,
+    minority,
+    trained,
+)
 from helpers.groups import Grouped
 from helpers.sweep import Cell, Experiment, register
 from helpers.tracing import Unit
@@ -26,7 +34,8 @@ HARDEST = 200  # images of a group from which its gradient is taken
 DRAWS = 200  # random sets of the null
 AMOUNTS = (1, 2, 3, 5, 10, 20, 50, 100)  # units
 FRACTIONS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 4e-1)  # of single weights
-MATCHED = "layer-matched"
+MATCHED = "layer-matched like "
+BY_GROUP = tuple(f"gradient {g}" for g in range(4))
 
 
 class Patient(NamedTuple):
@@ -79,7 +88,7 @@ def _convolutional(model: torch.nn.Module) -> bool:
 
 
 def _patient_of(call: dict[str, Any]) -> Patient:
-    return patient(*(call[key] for key in ("setting", "epochs", "trial", "device", "data_dir")))
+    return patient(*(call[key] for key in NAMED))
 
 
 # -- who is chosen ---------------------------------------------------------------------------------
@@ -132,16 +141,25 @@ def _rank(who: Patient, ranking: str) -> tracing.Ranking:
     raise ValueError(f"ranking is {ranking!r}: there is none of this name")
 
 
-def _sets(who: Patient, ranking: str, amount: int, draws: int) -> Iterator[Sequence[Unit]]:
-    """The set of units of a ranking, or as many random ones as asked for."""
-    kind, _, like = ranking.partition(" like ")
+def sets(
+    ranking: str, amount: int, draws: int, units: Sequence[Unit],
+    ranked: Callable[[str], tracing.Ranking],
+) -> Iterator[Sequence[Unit]]:  # fmt: skip
+    """The first `amount` units of a ranking, or `draws` random sets of as many.
+
+    Args:
+        ranking: a name that `ranked` knows, "random", or one behind :data:`MATCHED`, for sets with
+            as many units of each layer as the first of that ranking.
+        units: those to draw from.
+        ranked: makes the ranking of a name.
+    """
     if ranking == "random":
-        yield from (tracing.random(who.units, seed=s).top(amount) for s in range(draws))
-    elif kind == MATCHED:
-        chosen = ranked(who, like).top(amount)
-        yield from (tracing.layer_matched(chosen, who.units, seed=s) for s in range(draws))
+        yield from (tracing.random(units, seed=s).top(amount) for s in range(draws))
+    elif ranking.startswith(MATCHED):
+        chosen = ranked(ranking.removeprefix(MATCHED)).top(amount)
+        yield from (tracing.layer_matched(chosen, units, seed=s) for s in range(draws))
     else:
-        yield ranked(who, ranking).top(amount)
+        yield ranked(ranking).top(amount)
 
 
 def _weights(who: Patient, side: str, share: float, draws: int) -> Iterator[lesions.Masks]:
@@ -157,7 +175,7 @@ def targets(
     side, _, what = ranking.partition(" ")
     if what == "weights":
         return _weights(who, side, amount, draws)
-    return _sets(who, ranking, int(amount), draws)
+    return sets(ranking, int(amount), draws, who.units, partial(ranked, who))
 
 
 # -- lesions ---------------------------------------------------------------------------------------
@@ -186,14 +204,14 @@ def effects(who: Patient, after: dict[str, torch.Tensor]) -> dict[str, float]:
         anew on the validation images after the lesion.
     """
     row: dict[str, float] = {}
-    bias = lesions.refit_bias(_margin(after["val"]), who.parts["val"].label, who.parts["val"].group)
+    bias = lesions.refit_bias(margin(after["val"]), who.parts["val"].label, who.parts["val"].group)
     for split in ("train", "test"):
         part, old, new = who.parts[split], who.before[split], after[split]
         accuracy = partial(metrics.accuracy_by_group, labels=part.label, groups=part.group)
         start = accuracy(old)
         fitted = new + new.new_tensor([0.0, bias])
         for name, outputs in ((f"lost_{split}", new), (f"refit_{split}", fitted)):
-            row |= _by_group(name, start - accuracy(outputs))
+            row |= by_group(name, start - accuracy(outputs))
         was, now = (logits.argmax(1) == part.label for logits in (old, new))
         for g in range(4):
             own = part.group == g
@@ -202,17 +220,9 @@ def effects(who: Patient, after: dict[str, torch.Tensor]) -> dict[str, float]:
             else:
                 row[f"right_{g}"] = float((~now[own & was]).double().mean())
         if split == "train":
-            row["shift"] = float((_margin(new) - _margin(old)).double().mean())
-            row |= _by_group("offset", start - accuracy(lesions.shift_matched(old, new)))
+            row["shift"] = float((margin(new) - margin(old)).double().mean())
+            row |= by_group("offset", start - accuracy(lesions.shift_matched(old, new)))
     return row
-
-
-def _margin(logits: torch.Tensor) -> torch.Tensor:
-    return logits[:, 1] - logits[:, 0]
-
-
-def _by_group(name: str, values: np.ndarray) -> dict[str, float]:
-    return {f"{name}_{g}": float(value) for g, value in enumerate(values)}
 
 
 def overlaps(who: Patient, ranking: str, amount: float) -> dict[str, float]:
@@ -220,7 +230,7 @@ def overlaps(who: Patient, ranking: str, amount: float) -> dict[str, float]:
 
     NaN for sets at random and single weights, which have no ranking of units.
     """
-    if ranking.endswith(" weights") or ranking == "random" or " like " in ranking:
+    if ranking.endswith(" weights") or ranking == "random" or ranking.startswith(MATCHED):
         return {f"overlap_{g}": math.nan for g in range(4)}
     own = set(ranked(who, ranking).top(int(amount)))
     found = {}
@@ -265,9 +275,9 @@ def lesions_trial(
 
 
 # rankings by what is known of a group, by the weights alone, and at random
-KNOWING = (*(f"gradient {g}" for g in range(4)), "gradient", "taylor", "activation", "greedy")
+KNOWING = (*BY_GROUP, "gradient", "taylor", "activation", "greedy")
 BLIND = ("magnitude", "smallest", "folded")
-CHANCE = ("random", f"{MATCHED} like gradient 1", f"{MATCHED} like gradient 2")
+CHANCE = ("random", *(MATCHED + BY_GROUP[g] for g in (1, 2)))
 SIZED = {"random_init": (0.005, 0.01, 0.02, 0.1), "random_noise": (0.005, 0.01, 0.02, 0.1),
          "relative_noise": (0.5, 1.0, 2.0), "rewind": (5, 10)}  # fmt: skip
 PLAIN = ("sign_flip", "permute", "batchnorm_zero", "batchnorm_mean")
@@ -296,9 +306,7 @@ def lesions_cells(profile: str) -> list[Cell]:
     sides = ("largest weights", "smallest weights")
     if profile == "smoke":
         units = [1, 3, 10]
-        kinds = _zeroed(
-            ["gradient 0", "gradient 1", "gradient 2", "gradient 3", "magnitude"], units
-        )
+        kinds = _zeroed([*BY_GROUP, "magnitude"], units)
         kinds += _zeroed(CHANCE, units, 2)
         kinds += [
             dict(ranking="gradient 2", amount=3.0, how=how, size=size, draws=1)
@@ -312,17 +320,15 @@ def lesions_cells(profile: str) -> list[Cell]:
                 for kind in kinds]  # fmt: skip
     draws, seeds = (5, 5) if profile == "laptop" else (20, 20)
     weights = _zeroed(sides, FRACTIONS) + _zeroed(["random weights"], FRACTIONS, draws)
-    rare = ["gradient 1", "gradient 2"]
     whole = _zeroed([*KNOWING, *BLIND], AMOUNTS) + weights
-    deep = whole + _zeroed(CHANCE, AMOUNTS, draws) + _changed(rare, (1, 3), 5)
-    faces = [f"gradient {g}" for g in range(4)]
-    few = _zeroed([*faces, "magnitude"], AMOUNTS) + weights + _changed(faces[3:], (1, 3), 5)
+    deep = whole + _zeroed(CHANCE, AMOUNTS, draws) + _changed(BY_GROUP[1:3], (1, 3), 5)
+    few = _zeroed([*BY_GROUP, "magnitude"], AMOUNTS) + weights + _changed(BY_GROUP[3:], (1, 3), 5)
     plans = [
         ("birds", deep, range(seeds)),
         ("birds", whole, range(seeds, 2 * seeds)),
         ("faces", few, range(seeds)),
     ]
-    vit = _zeroed([*faces, "magnitude"], AMOUNTS) + _zeroed(sides, FRACTIONS)
+    vit = _zeroed([*BY_GROUP, "magnitude"], AMOUNTS) + _zeroed(sides, FRACTIONS)
     name = "birds, transformer" if profile == "laptop" else "birds, fine transformer"
     plans.append((name, vit, range(seeds)))
     epochs = {"birds, fine transformer": 40}
@@ -364,9 +370,9 @@ def null_many(calls: list[dict[str, Any]]) -> list[dict[str, float | str]]:
     results = []
     for call in calls:
         ranking, k = call["ranking"], call["amount"]
-        like = f"{MATCHED} like {ranking}" if call["matched"] else "random"
+        like = MATCHED + ranking if call["matched"] else "random"
         row: dict[str, float | str] = {"lost": lost(ranked(who, ranking).top(k))}
-        for draw, units in enumerate(_sets(who, like, k, call["draws"])):
+        for draw, units in enumerate(sets(like, k, call["draws"], who.units, partial(ranked, who))):
             row[f"draw_{draw}"] = lost(units)
         results.append(row | {"data_source": who.train.source})
     return results
@@ -392,7 +398,7 @@ def null_cells(profile: str) -> list[Cell]:
              draws=draws, trial=trial)
         for setting, epochs, trials in networks
         for trial, ranking, k, matched in itertools.product(
-            range(trials), ("gradient 1", "gradient 2"), (1, 3, 10), (0, 1)
+            range(trials), BY_GROUP[1:3], (1, 3, 10), (0, 1)
         )
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from helpers.sweep import Cell, Experiment, register
 # The rare groups: landbirds on water and waterbirds on land; of faces, blond men alone.
 MINORITY = {"faces": (3,)}
 BIRDS = (1, 2)
+NAMED = ("setting", "epochs", "trial", "device", "data_dir")  # of a call: which network it is about
 PLANTED = 120  # images with an identifier that keep their label, and as many that do not
 _FEW = {"train": (300, 24, 16, 120), "val": (60,) * 4, "test": (120,) * 4}  # of digits
 
@@ -173,13 +174,15 @@ def trained(setting: str, epochs: int, trial: int, device: str, data_dir: str | 
             net, splits["train"].images, splits["train"].label, how, seed=trial,
             after_epoch=lambda epoch: states.append(_copy(net)),
         )  # fmt: skip
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part")  # several processes may train the same
-        torch.save(states, part)
-        part.replace(file)
+        training.save_whole(states, file)  # several processes may train the same
     made = Trained(net.eval(), states, splits, mark)
     made.at(epochs)
     return made
+
+
+def trained_of(call: dict[str, Any]) -> Trained:
+    """The network that a call of a trial names."""
+    return trained(*(call[key] for key in NAMED))
 
 
 @cache
@@ -195,10 +198,26 @@ def _copy(net: torch.nn.Module) -> dict[str, torch.Tensor]:
 # -- accuracy by group over training ---------------------------------------------------------------
 
 
+def by_group(name: str, values: Sequence[float]) -> dict[str, float]:
+    """`{name}_{group}` for each group."""
+    return {f"{name}_{g}": float(value) for g, value in enumerate(values)}
+
+
+def margin(outputs: torch.Tensor) -> torch.Tensor:
+    """`(n,)`: output of class 1 minus that of class 0."""
+    return outputs[:, 1] - outputs[:, 0]
+
+
+def median_margins(outputs: torch.Tensor, part: Grouped) -> list[float]:
+    """Median over each group of the margin in favour of the true class."""
+    signed = margin(outputs) * (2 * part.label - 1)
+    return [float(signed[part.group == g].median()) for g in range(4)]
+
+
 def minority_many(calls: list[dict[str, Any]]) -> list[dict[str, float | str]]:
     """The epochs of one training: accuracies by group and median margins on both splits."""
     first = calls[0]
-    made = trained(*(first[key] for key in ("setting", "epochs", "trial", "device", "data_dir")))
+    made = trained_of(first)
     rows = []
     for call in calls:
         net = made.at(call["epoch"])
@@ -207,10 +226,9 @@ def minority_many(calls: list[dict[str, Any]]) -> list[dict[str, float | str]]:
             part = made.splits[split]
             outputs = training.predict(net, part.images)
             right = metrics.accuracy_by_group(outputs, part.label, part.group)
-            margins = (outputs[:, 1] - outputs[:, 0]) * (2 * part.label - 1)
-            for g in range(4):
-                row[f"{split}_{g}"] = float(right[g])
-                row[f"{split}_margin_{g}"] = float(margins[part.group == g].median())
+            row |= by_group(split, right) | by_group(
+                f"{split}_margin", median_margins(outputs, part)
+            )
             row[f"{split}_loss"] = float(torch.nn.functional.cross_entropy(outputs, part.label))
         rows.append(row | {"data_source": made.splits["train"].source})
     made.at(first["epochs"])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from helpers import metrics, mitigation, training
-from helpers.experiments_minority import Trained, trained
+from helpers.experiments_minority import Trained, by_group, median_margins, trained_of
 from helpers.mitigation import Contrast
 from helpers.sweep import Cell, Experiment, register
 
@@ -53,30 +53,27 @@ def accuracies(made: Trained, net: torch.nn.Module) -> dict[str, float]:
     for split, part in made.splits.items():
         outputs = training.predict(net, part.images)
         right = metrics.accuracy_by_group(outputs, part.label, part.group)
-        row |= {f"{split}_{g}": float(value) for g, value in enumerate(right)}
+        row |= by_group(split, right)
         if split == "train":
-            margins = (outputs[:, 1] - outputs[:, 0]) * (2 * part.label - 1)
-            for g in range(4):
-                row[f"margin_{g}"] = float(margins[part.group == g].median())
+            row |= by_group("margin", median_margins(outputs, part))
     return row
 
 
-def _rows(call: dict[str, Any]) -> list[dict[str, float]]:
+def _rows(made: Trained, call: dict[str, Any]) -> list[dict[str, float]]:
     """Accuracies after each epoch of a run; the first row is the network it starts from.
 
     For "early stopping" these are the epochs of the first training, from the untrained network on.
     """
-    made = trained(*(call[key] for key in ("setting", "epochs", "trial", "device", "data_dir")))
     train, method, seed = made.splits["train"], call["method"], call["trial"]
+    if method == "early stopping":
+        past = [accuracies(made, made.at(epoch)) for epoch in range(call["epochs"] + 1)]
+        made.at(call["epochs"])
+        return past
     start = accuracies(made, made.model)
 
     def evaluate(net: torch.nn.Module, epoch: int) -> dict[str, float]:
         return accuracies(made, net)
 
-    if method == "early stopping":
-        past = [accuracies(made, made.at(epoch)) for epoch in range(call["epochs"] + 1)]
-        made.at(call["epochs"])
-        return past
     if method == "last layer":
         net = mitigation.last_layer_retraining(made.model, made.splits["val"], seed=seed)
         return [start, accuracies(made, net)]
@@ -94,8 +91,8 @@ def _rows(call: dict[str, Any]) -> list[dict[str, float]]:
 
 def mitigation_many(calls: list[dict[str, Any]]) -> list[dict[str, float | str]]:
     """The epochs of one run."""
-    rows = _rows(calls[0])
-    made = trained(*(calls[0][k] for k in ("setting", "epochs", "trial", "device", "data_dir")))
+    made = trained_of(calls[0])
+    rows = _rows(made, calls[0])
     source = made.splits["train"].source
     return [rows[call["epoch"]] | {"data_source": source} for call in calls]
 

@@ -22,7 +22,6 @@ from helpers.tracing import (
     batchnorms_behind,
     by_layer,
     first_order,
-    generator_of,
     gradients,
     ranked,
 )
@@ -137,7 +136,7 @@ def _weight_changes(
     uniform: bool,
 ) -> list[Change]:
     """New values of each unit's slice, or of what each mask chooses in its tensor."""
-    generator = None if seed is None else generator_of(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     changes: list[Change] = []
     for name, place in _places(model, where):
         tensor, past = model.get_parameter(name), None
@@ -260,7 +259,7 @@ def weights_beyond(
     if (seed is None) == (side == "random" or spare > 0):
         raise ValueError(f"seed is {seed}: one is needed if, and only if, something is drawn")
     chosen = _parameters(model, parameters)
-    generator = None if seed is None else generator_of(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     sizes = torch.cat([p.detach().abs().flatten() for p in chosen.values()]).cpu()
     if side == "random":
         order = torch.randperm(len(sizes), generator=generator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -286,6 +286,23 @@ def bootstrap_ci(
     drawn = np.random.default_rng(seed).choice(sample, (resamples, sample.size)).mean(1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
+
+
+def interval_from(
+    values: Sequence[float],
+    of: Callable[[Sequence[float]], Interval] = bootstrap_ci,
+    *,
+    least: int = 2,
+) -> Interval:
+    """Mean and interval of the trials; without ends (NaN) where they are fewer than `least`.
+
+    >>> interval_from([2.0])
+    Interval(mean=2.0, low=nan, high=nan)
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.size < least:
+        return Interval(float(sample.mean()), float("nan"), float("nan"))
+    return of(sample)
 
 
 # -- accuracy by group -----------------------------------------------------------------------------

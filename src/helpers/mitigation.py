@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
-from helpers import training
+from helpers import tracing, training
 from helpers.groups import Grouped
 
 CHOICES = {
@@ -151,13 +151,9 @@ def gradient_mask(
     """
     _check_choices(gradient_unit=unit, head=head)
     weights = dict(_weights(model))
-    was_training = model.training
-    model.eval()
-    try:
+    with training.eval_mode(model):
         loss = label_loss(model(images), labels, head)
         gradients = torch.autograd.grad(loss, list(weights.values()))
-    finally:
-        model.train(was_training)
     size = _row_norms if unit == "filter" else torch.abs
     return _drop_lowest(
         model, {name: -size(g) for name, g in zip(weights, gradients, strict=True)}, share
@@ -191,9 +187,8 @@ def poorest(
     """
     if n < 1:
         raise ValueError(f"n is {n}: at least 1 sample is needed")
-    outputs = training.predict(model, train.images)
-    loss = functional.cross_entropy(outputs, train.label, reduction="none")
-    return train.rows(loss.argsort(descending=not as_released, stable=True)[:n])
+    order = tracing.hardest(model, train.images, train.label, n=len(train))
+    return train.rows((order.flip(0) if as_released else order)[:n])
 
 
 def pruned_outputs(

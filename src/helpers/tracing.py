@@ -8,14 +8,16 @@ happens when units are changed is in :mod:`helpers.lesions`, when each is remove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
+
+from helpers import training
 
 
 class Unit(NamedTuple):
@@ -126,18 +128,6 @@ def by_layer(model: nn.Module, units: Sequence[Unit]) -> dict[str, list[int]]:
 # -- evaluation ------------------------------------------------------------------------------------
 
 
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards each module is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def check_images(images: torch.Tensor, labels: torch.Tensor | None = None) -> None:
     if not len(images):
         raise ValueError("there are no images: the group or set is empty")
@@ -152,8 +142,7 @@ def evaluate(model: nn.Module, images: torch.Tensor, *, batch: int = 500) -> tor
         ValueError: no images.
     """
     check_images(images)
-    with eval_mode(model), torch.no_grad():
-        return torch.cat([model(part) for part in images.split(batch)])
+    return training.predict(model, images, batch=batch)
 
 
 def hardest(
@@ -211,7 +200,7 @@ def gradients(
     check_images(images, labels)
     weights = {f"{p}.weight": _weight(model, p).detach().requires_grad_() for p in layers}
     total = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights.values()]
-    with eval_mode(model), torch.enable_grad():
+    with training.eval_mode(model), torch.enable_grad():
         for x, y in zip(images.split(batch), labels.split(batch), strict=True):
             outputs = functional_call(model, weights, (x,))
             outputs = outputs.softmax(1) if double_softmax else outputs
@@ -423,7 +412,9 @@ def random(units: Sequence[Unit], *, seed: int) -> Ranking:
     """
     if not units:
         raise ValueError("units is empty: there is nothing to rank")
-    draws = torch.rand(len(units), dtype=torch.float64, generator=generator_of(seed))
+    draws = torch.rand(
+        len(units), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     scores, order = draws.sort(descending=True, stable=True)
     return Ranking(tuple(units[i] for i in order.tolist()), scores)
 
@@ -437,7 +428,7 @@ def layer_matched(chosen: Sequence[Unit], among: Sequence[Unit], *, seed: int) -
     Raises:
         ValueError: `among` has fewer units of a layer than `chosen`.
     """
-    generator, drawn = generator_of(seed), []
+    generator, drawn = torch.Generator().manual_seed(seed), []
     for layer in dict.fromkeys(unit.layer for unit in chosen):
         pool = [unit for unit in among if unit.layer == layer]
         wanted = sum(unit.layer == layer for unit in chosen)
@@ -469,7 +460,7 @@ def size_matched(
     if len(pool) < len(chosen):
         raise ValueError(f"among has {len(pool)} other units: {len(chosen)} are needed")
     norms = {p: _norms(model, p).tolist() for p in {unit.layer for unit in (*chosen, *pool)}}
-    generator, drawn = generator_of(seed), []
+    generator, drawn = torch.Generator().manual_seed(seed), []
     for layer, index in chosen:
         apart = [(abs(norms[u.layer][u.index] - norms[layer][index]), u) for u in pool]
         close = sorted(apart)[:nearest]
@@ -477,7 +468,3 @@ def size_matched(
         drawn.append(close[pick][1])
         pool.remove(drawn[-1])
     return drawn
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

@@ -353,18 +353,25 @@ def _one_by_one(
 
 
 def predict(model: nn.Module, inputs: torch.Tensor, *, batch: int = 1_000) -> torch.Tensor:
-    """Outputs `(n, …)` of the model in eval mode, without gradients; its mode is put back.
+    """Outputs `(n, …)` of the model in eval mode, without gradients; its modes are put back.
 
     >>> predict(torch.nn.Identity(), torch.ones(3, 2), batch=2).shape
     torch.Size([3, 2])
     """
-    was_training = model.training
+    with eval_mode(model), torch.no_grad():
+        return torch.cat([model(part) for part in inputs.split(batch)])
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards each module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
-            return torch.cat([model(part) for part in inputs.split(batch)])
+        yield
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def crop_and_flip(images: torch.Tensor, generator: torch.Generator, pad: int = 4) -> torch.Tensor:
@@ -510,6 +517,14 @@ def _check_data(inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> N
 # -- checkpoints ----------------------------------------------------------------------------------
 
 
+def save_whole(content: Any, file: Path) -> None:
+    """`torch.save` at once or not at all, whoever else writes the same file; makes its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    torch.save(content, part)
+    os.replace(part, file)
+
+
 class Checkpoint:
     """A file with the state of a training, from which an interrupted one goes on.
 
@@ -543,10 +558,7 @@ class Checkpoint:
         """Write the state if it is time, at once or not at all."""
         if self.file is None or time.monotonic() - self._saved < self.seconds:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(f".{os.getpid()}.part")
-        torch.save({"identity": self._identity} | state(), part)
-        os.replace(part, self.file)
+        save_whole({"identity": self._identity} | state(), self.file)
         self._saved = time.monotonic()
 
     def remove(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any
 
@@ -111,10 +111,33 @@ def rare_group(cell: Cell) -> Hashable:
 
 def rare_many(calls: list[dict[str, Any]]) -> list[dict[str, float | str]]:
     """Train the networks that the calls of one group need, and ask each about its pattern."""
+    names = ("optimiser", "weight_decay", "noise", "clip_value", "clip_norm", "augment")
+
+    def recipe_of(call: dict[str, Any]) -> training.Recipe:
+        return recipe(call["epochs"], **{name: call[name] for name in names})
+
+    return trained_and_asked(calls, _setting, recipe_of, training.train_many)
+
+
+def trained_and_asked(
+    calls: list[dict[str, Any]],
+    setting: Callable[[dict[str, Any]], Hashable],
+    recipe_of: Callable[[dict[str, Any]], training.Recipe],
+    train_many: Callable[..., list[training.History]],
+) -> list[dict[str, float | str]]:
+    """One row a call, of networks that differ in their recipes and in a few spurious images.
+
+    Args:
+        calls: the arguments of :func:`rare`, or of a like trial; of one training set, one
+            architecture and one trial.
+        setting: what tells networks apart; calls of one setting share a network.
+        recipe_of: how the network of a call is trained.
+        train_many: :func:`helpers.training.train_many` or its like.
+    """
     first = calls[0]
     dataset, trial, device = first["dataset"], first["trial"], first["device"]
     train = training_set(dataset, first["samples"], trial, first["data_dir"])
-    settings = list({_setting(call): call for call in calls}.values())
+    settings = list({setting(call): call for call in calls}.values())
     patterns = {
         name: data.pattern(name, train.images.shape[1:], trial)
         for name in {call["pattern"] for call in calls}
@@ -124,23 +147,21 @@ def rare_many(calls: list[dict[str, Any]]) -> list[dict[str, float | str]]:
         for c in settings
     ]
     nets = [network(first["network"], trial).to(device) for _ in settings]
-    names = ("optimiser", "weight_decay", "noise", "clip_value", "clip_norm", "augment")
-    recipes = [recipe(c["epochs"], **{n: c[n] for n in names}) for c in settings]
     key = repr([sorted((k, v) for k, v in c.items() if k != "data_dir") for c in settings])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     inputs = train.images.to(device).float() / 255
     labels = train.labels.to(device)
-    histories = training.train_many(
-        nets, inputs, labels, recipes, seed=trial,
+    histories = train_many(
+        nets, inputs, labels, [recipe_of(c) for c in settings], seed=trial,
         replaced=[tuple(s) if len(s.rows) else None for s in spurious],
         checkpoint=project_root() / "_build" / "checkpoints" / f"{name}.pt",
     )  # fmt: skip
     test = _test_set(dataset, first["data_dir"])
-    position = {_setting(c): k for k, c in enumerate(settings)}
+    position = {setting(c): k for k, c in enumerate(settings)}
     asked = []
     clean = [_probabilities(net, test.images, device) for net in nets]
     for call in calls:
-        k = position[_setting(call)]
+        k = position[setting(call)]
         if not math.isfinite(histories[k].loss):  # a result, and not a reason to lose the others
             asked.append(_nothing() | {"data_source": train.source})
             continue

@@ -74,6 +74,30 @@ BUGS = {
         "change.flatten(1).double().norm(dim=1).sum()",
         "change.flatten(1).double().norm(p=1, dim=1).sum()",
     ),
+    "right and wrong answers that do not differ": (
+        "11-consequences",
+        "membership",
+        "again[:, -1] = others.correct.double().cpu().numpy()",
+        "again[:, -1] = asked[:, -1]",
+    ),
+    "weight decay that is noise": (
+        "12-rare-mitigation",
+        "experiments_rare_mitigation",
+        '"weight decay": "weight_decay"',
+        '"weight decay": "noise"',
+    ),
+    "a group that still counts": (
+        "13-deletion",
+        "influence",
+        "return solution / (samples - removed)",
+        "return solution / samples",
+    ),
+    "a context that stays in the training set": (
+        "14-natural-contexts",
+        "contexts",
+        "train=torch.cat([train[~there], candidates[:n]]),",
+        "train=torch.cat([train, candidates[:n]]),",
+    ),
     "clusters that all weigh the same": (
         "20-linear-mixtures",
         "experiments_mixtures",

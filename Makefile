@@ -73,8 +73,9 @@ stale: setup ## list executed copies that do not match their source
 audit: setup ## recompute SAMPLE stored results of each experiment and compare
 	@.venv/bin/python -m helpers.sweep audit --sample $(SAMPLE) $(DATA_OPTION)
 
-lint: setup ## ruff
+lint: setup ## ruff, and the contract of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check --quiet src tests book/_ext
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 test: lint ## everything that guards the book
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope

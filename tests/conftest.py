@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _set_environment() -> None:
-    from helpers import book
+    from helpers.book import runner
 
     for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):
         os.environ.pop(name, None)
-    os.environ.update(book.kernel_environment("smoke"))
+    os.environ.update(runner.kernel_environment("smoke"))
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / "_build" / ".cache" / "hypothesis")
 
 

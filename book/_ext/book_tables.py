@@ -2,12 +2,15 @@
 
 `{build-status}`: what each chapter was executed with, and whether its source has changed since.
 `{claims-ledger}`: every claim with its verdict; also writes `claims.json` beside `index.html`.
+`{claim-rules}`: the source of the rules that are functions.
 """
 
+import ast
 import html
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from helpers import book, claims
-from helpers.chapter import project_root
+from helpers import claims
+from helpers.book import freshness
+from helpers.project import project_root
 
 LOG = logging.getLogger(__name__)
 
@@ -36,10 +40,16 @@ def first_heading(nb) -> str:
     return "untitled"
 
 
-def table(head: list[str], rows: list[list[str]], classes: str) -> str:
-    """An HTML table in its own scrolling box; cells are HTML already."""
+def table(
+    head: list[str], rows: list[list[str]], classes: str, names: list[str] | None = None
+) -> str:
+    """An HTML table in its own scrolling box; cells are HTML already, `names` are ids of rows."""
+    starts = [f"<tr id='{html.escape(name)}'>" for name in names] if names else ["<tr>"] * len(rows)
     top = "".join(f"<th scope='col'>{cell}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        start + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+        for start, row in zip(starts, rows, strict=True)
+    )
     return (
         f"<div class='table-scroll' tabindex='0'><table class='table {classes}'>"
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -103,10 +113,8 @@ def state(path: Path) -> str:
     source = project_root() / "notebooks" / f"{path.stem}.md"
     if not source.is_file():
         kind, text, why = "old", "no source", "there is no source of this name"
-    elif why := book.staleness(path, source, same_helpers=False):
+    elif why := freshness.staleness(path, source):
         kind, text = "old", "outdated"
-    elif why := book.staleness(path, source):
-        kind, text = "helpers", "older helpers"
     else:
         kind, text, why = "current", "current", "made from the source and helpers as they are now"
     return f"<span class='state state-{kind}' title='{html.escape(why)}'>{text}</span>"
@@ -137,7 +145,8 @@ class ClaimsLedger(SphinxDirective):
         self.env.ledger_rows = rows
         body = [self.row(row) for row in rows]
         head = ["claim", "what is claimed", "what was measured"]
-        return [raw(totals(rows) + table(head, body, "ledger") + FILTER)]
+        names = [f"row-{row['id']}" for row in rows]
+        return [raw(totals(rows) + table(head, body, "ledger", names) + FILTER)]
 
     def row(self, row: dict[str, Any]) -> list[str]:
         name = f"<span class='claim-id'>{row['id']}</span>"
@@ -146,10 +155,14 @@ class ClaimsLedger(SphinxDirective):
                 self.env.docname, f"chapters/{row['chapter']}"
             )
             name = f"<a href='{html.escape(page)}#claim-{row['id']}'>{name}</a>"
-        place = small(f"{row['paper_name']}, {row['where']}")
+        told = [f"{row['paper_name']}, {row['where']}"]
+        told += [f"statement {row['origin']}"] if row["origin"] else []
+        told += [f"rule fixed {row['rule_fixed']}"] if row["rule_fixed"] else []
+        place = small("; ".join(told))
+        title = f"<strong>{html.escape(row['title'])}.</strong> " if row["title"] else ""
         return [
             f"{name} {badge(row['verdict'])}",
-            claims.maths_html(row["statement"]) + place,
+            title + claims.maths_html(row["statement"]) + place,
             measured(row),
         ]
 
@@ -209,6 +222,49 @@ def totals(rows: list[dict[str, Any]]) -> str:
     return f"<ul class='ledger-totals' aria-label='Show'>{''.join(buttons)}</ul>"
 
 
+# -- rules -----------------------------------------------------------------------------------------
+
+
+def rules() -> Iterator[tuple[str, str, str]]:
+    """(claim, file, source) of every rule below src/helpers/claims, read and not imported."""
+    folder = project_root() / "src" / "helpers" / "claims"
+    for path in sorted(folder.glob("part*/*.py")):
+        text = path.read_text(encoding="utf8")
+        for node in ast.parse(text).body:
+            for call in getattr(node, "decorator_list", []):
+                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "rule":
+                    lines = text.splitlines()[call.lineno - 1 : node.end_lineno]
+                    place = path.relative_to(project_root()).as_posix()
+                    yield call.args[0].value, place, "\n".join(lines)
+
+
+class ClaimRules(SphinxDirective):
+    """The source of every rule, under the id that the claim cards link to."""
+
+    def run(self) -> list[nodes.Node]:
+        known = claims.load(Path(self.env.app.srcdir) / "claims.yml")
+        found = {claim: (place, source) for claim, place, source in rules()}
+        shown: list[nodes.Node] = []
+        for claim in known.values():
+            if claim.id in found:
+                place, source = found[claim.id]
+                self.env.note_dependency(str(project_root() / place))
+                shown += [raw(self.heading(claim, place)), literal(source)]
+        return shown
+
+    def heading(self, claim: claims.Claim, place: str) -> str:
+        page = self.env.app.builder.get_relative_uri(self.env.docname, f"chapters/{claim.chapter}")
+        return (
+            f"<p class='claim-rule' id='rule-{claim.id}'><a href='{html.escape(page)}"
+            f"#claim-{claim.id}'><span class='claim-id'>{claim.id}</span></a> "
+            f"{html.escape(claim.title)} <code>{html.escape(place)}</code></p>"
+        )
+
+
+def literal(source: str) -> nodes.literal_block:
+    return nodes.literal_block(source, source, language="python")
+
+
 def write_json(app, error: Exception | None) -> None:
     """The ledger for programs, when a page of the book shows it."""
     rows = getattr(app.env, "ledger_rows", None) if app.env else None
@@ -220,5 +276,6 @@ def write_json(app, error: Exception | None) -> None:
 def setup(app) -> dict:
     app.add_directive("build-status", BuildStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
+    app.add_directive("claim-rules", ClaimRules)
     app.connect("build-finished", write_json)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

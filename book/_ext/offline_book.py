@@ -19,7 +19,7 @@ KEEP = (
     "a11y/assistive-mml.js",
     "ui/lazy.js",
 )
-# what helpers.interactive marks its figures with, and the script that draws them
+# what helpers.book.sliders marks its figures with, and the script that draws them
 MARKER = "interactive-figure"
 PLOTLY = "plotly/plotly.min.js"
 

@@ -1,0 +1,1 @@
+"""The book: settings of its chapters, runner, freshness, figures, site."""

@@ -1,0 +1,160 @@
+"""Run chapters, say which of their copies are out of date, render the site.
+
+    python -m helpers.book run --profile smoke            notebooks/*.ipynb, the tested baselines
+    python -m helpers.book run --profile laptop           book/chapters/*.ipynb, the published ones
+    python -m helpers.book run 01-setting --profile paper --device cuda --out FOLDER
+    python -m helpers.book refresh    prose was edited, code was not: new text, same outputs
+    python -m helpers.book stale      list the copies that do not match their source
+    python -m helpers.book stage      copy book/ to _build/book and run there what is not current
+    python -m helpers.book build      render _build/html (--staged: what `stage` made)
+    python -m helpers.book clean      remove _build
+
+Sources are the text notebooks `notebooks/*.md`. The two executed copies that are committed come
+from here and nowhere else, each with a record in its metadata (`book`) of the code that really ran.
+Running needs the full environment; `stale` and `build` work in the light one, without torch.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers.book.freshness import edition, refresh, stale, staleness
+from helpers.book.runner import device_of, environment, run
+from helpers.book.site import build, is_staged, made_from, mark_staged, stage, surroundings
+from helpers.book.sources import BookError, shown, sources
+from helpers.project import PROFILES, PUBLISHED, project_root
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.book",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub = parser.add_subparsers(
+        required=True, metavar="run | refresh | stale | stage | build | clean"
+    )
+
+    def add(command: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        one = sub.add_parser(command.__name__.strip("_"), help=help)
+        one.set_defaults(command=command)
+        return one
+
+    p = add(_run, "execute chapters")
+    p.add_argument("chapters", nargs="*", help="names, or their beginnings; all when none is given")
+    p.add_argument("--profile", default="smoke", help=", ".join(PROFILES))
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    p.add_argument("--seed", default=None, help="whole number")
+    p.add_argument("--data-dir", default="", help="folder with datasets")
+    more = {"dest": "more", "nargs": 2, "action": "append", "metavar": ("NAME", "VALUE")}
+    p.add_argument("-p", **more, default=[], help="any other parameter of the chapter")
+    p.add_argument("--out", type=Path, help="folder for the result")
+    p = add(_refresh, "take over edited prose")
+    p.add_argument("chapters", nargs="*")
+    add(_stale, "list outdated copies")
+    p = add(_stage, "run what is not current in a copy of book/")
+    p.add_argument("--device", default="auto")
+    p.add_argument("--data-dir", default="")
+    p = add(_build, "render the site")
+    p.add_argument("--staged", action="store_true", help="from _build/book instead of book/")
+    p.add_argument("--out", type=Path, help="folder of the site, instead of _build/html")
+    add(_clean, "remove _build")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    given = dict(args.more)
+    if args.device != "auto":
+        given["device"] = args.device
+    if args.seed is not None:
+        given["seed"] = args.seed
+    return bool(run(args.chapters, args.profile, given, args.out, _folder(args.data_dir)))
+
+
+def _folder(name: str) -> str | None:
+    if name and not Path(name).expanduser().is_dir():
+        raise BookError(
+            f"the data folder {name!r} is not there: give the folder that holds the datasets."
+        )
+    return name or None
+
+
+def _refresh(args: argparse.Namespace) -> int:
+    behind = 0
+    for source in sources(args.chapters):
+        for profile in ("smoke", PUBLISHED):
+            copy = edition(profile) / f"{source.stem}.ipynb"
+            done = refresh(copy, source)
+            behind += not done
+            print(shown(copy) if done else f"{shown(copy)}: the code changed, run it")
+    return bool(behind)
+
+
+def _stale(args: argparse.Namespace) -> int:
+    problems = stale()
+    print("\n".join(problems) or "every copy is current")
+    return bool(problems)
+
+
+def _stage(args: argparse.Namespace) -> int:
+    data_dir = _folder(args.data_dir)
+    target = stage()
+    given = {"device": args.device} if args.device != "auto" else {}
+    around, problems = surroundings(device_of(args.device), data_dir), []
+    with environment({"BOOK_RESULTS": str(target / "results")}):
+        for source in sources():
+            copy = target / "chapters" / f"{source.stem}.ipynb"
+            if staleness(copy, source):
+                refresh(copy, source)  # words alone may have changed
+            if is_staged(copy, source, made_from(source, target, around)):
+                print(f"{shown(copy)}  current", flush=True)
+            elif failed := run((source.stem,), PUBLISHED, given, copy.parent, data_dir):
+                problems += failed
+            else:  # running adds the results that were missing
+                mark_staged(copy, made_from(source, target, around))
+    return bool(problems)
+
+
+def _build(args: argparse.Namespace) -> int:
+    root = project_root()
+    source = root / "_build" / "book" if args.staged else root / "book"
+    if not (source / "intro.md").is_file():
+        first = "run `stage` first" if args.staged else "its first page, intro.md, is missing"
+        raise BookError(f"{shown(source)} holds no book to render: {first}.")
+    out = (args.out or root / "_build" / "html").resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if status := build(source, out):
+        print("The site was not replaced: see the warnings above.", file=sys.stderr)
+        return status
+    print(f"The book is at {out / 'index.html'}")
+    return 0
+
+
+def _clean(args: argparse.Namespace) -> int:
+    shutil.rmtree(project_root() / "_build", ignore_errors=True)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        status = args.command(args)
+        sys.stdout.flush()
+        return status
+    except BookError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `head` has seen enough; nothing is left to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "Interrupted, or the kernel died (out of memory?). Finished copies and stored "
+            "results are kept, everything else is as it was before.",
+            file=sys.stderr,
+        )
+        return 130

@@ -1,0 +1,141 @@
+"""The claims of the papers, as `book/claims.yml` lists them."""
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from helpers.project import project_root
+
+MATHS = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL)
+
+
+# where a statement comes from: read in the paper's own words, told by a third party, found in the
+# released code, inferred by us from other results of the paper, or a statement of our own
+ORIGINS = ("read", "second-hand", "code", "inferred", "ours")
+# when the rule that decides was fixed
+FIXED = ("before", "after a pilot", "after the result")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of one paper, in our words.
+
+    Attributes:
+        id: letter of the paper and a number.
+        part: of the book.
+        paper: key of the bibliography; `paper_name` is what readers see.
+        statement: what is claimed.
+        where: its place in the paper.
+        test: the rule that decides, in words.
+        title: a few words; empty where nobody has given it one yet, like the next two.
+        origin: one of `ORIGINS`.
+        rule_fixed: one of `FIXED`.
+        chapter: slug of the chapter that tests it, None while that is still to come.
+        paper_name: what readers see for `paper`.
+    """
+
+    id: str
+    part: str
+    paper: str
+    statement: str
+    where: str
+    test: str
+    title: str = ""
+    origin: str = ""
+    rule_fixed: str = ""
+    chapter: str | None = None
+    paper_name: str = ""
+
+
+_REQUIRED = ("id", "part", "paper", "statement", "where", "test")
+_OPTIONAL = ("title", "origin", "rule_fixed")
+_ALLOWED = {"origin": ORIGINS, "rule_fixed": FIXED}
+
+
+def load(
+    path: Path | str | None = None, *, chapters: Iterable[str] | None = None
+) -> dict[str, Claim]:
+    """Claims by id, in the order of the file (default: the book's ``claims.yml``).
+
+    Raises ValueError, naming file and claim: for YAML that does not parse, a key that is missing,
+    empty or unknown, an id given twice, a lone ``$``, and, when `chapters` lists the known slugs,
+    for a chapter not among them.
+    """
+    path = Path(path) if path is not None else project_root() / "book" / "claims.yml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if isinstance(content, list):
+        content = {"claims": content}
+    if not isinstance(content, dict) or not isinstance(content.get("claims"), list):
+        raise ValueError(f"{path}: expected a list of claims, or a mapping with the key 'claims'")
+    papers = content.get("papers") or {}
+    if not isinstance(papers, dict):
+        raise ValueError(f"{path}: 'papers' must map bibliography keys to names")
+    claims: dict[str, Claim] = {}
+    for number, entry in enumerate(content["claims"], start=1):
+        try:
+            claim = _claim(entry, papers, chapters)
+            if claim.id in claims:
+                raise ValueError("the id is given twice")
+        except ValueError as error:
+            name = entry.get("id", number) if isinstance(entry, dict) else number
+            raise ValueError(f"{path}, claim {name}: {error}") from error
+        claims[claim.id] = claim
+    return claims
+
+
+def _claim(entry: Any, papers: Mapping[str, str], chapters: Iterable[str] | None) -> Claim:
+    if not isinstance(entry, dict):
+        raise ValueError(f"expected a mapping, found {entry!r}")
+    unknown = set(entry) - {*_REQUIRED, *_OPTIONAL, "chapter"}
+    if unknown:
+        raise ValueError(f"unknown keys {sorted(unknown, key=str)}")
+    texts = {key: str(entry.get(key, "") or "").strip() for key in (*_REQUIRED, *_OPTIONAL)}
+    empty = [key for key in _REQUIRED if not texts[key]]
+    if empty:
+        raise ValueError(f"missing or empty: {', '.join(empty)}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", texts["id"]):
+        raise ValueError("an id is a letter, then letters, digits, '.' and '-'")
+    for key in ("statement", "where", "test"):
+        if "$" in MATHS.sub("", texts[key]).replace(r"\$", ""):
+            raise ValueError(rf"a '$' without its partner in {key} (write \$ for a dollar)")
+    for key, allowed in _ALLOWED.items():
+        if texts[key] and texts[key] not in allowed:
+            raise ValueError(f"{key} is {texts[key]!r}: expected one of {', '.join(allowed)}")
+    chapter = entry.get("chapter")
+    if chapter is not None and chapters is not None and chapter not in chapters:
+        raise ValueError(f"unknown chapter {chapter!r}")
+    name = str(papers.get(texts["paper"], texts["paper"]))
+    return Claim(**texts, chapter=chapter, paper_name=name)
+
+
+def known(claim_id: str) -> Claim:
+    """The book's claim of this id; ValueError names those that there are."""
+    claims = load()
+    if claim_id not in claims:
+        raise ValueError(f"unknown claim {claim_id!r}: claims.yml has {', '.join(claims)}")
+    return claims[claim_id]
+
+
+def maths_html(text: str) -> str:
+    r"""`text` as HTML: escaped, with ``$…$`` in the element and delimiters that Sphinx uses.
+
+    MathJax ignores the book's text outside elements of class ``math``.
+
+    >>> print(maths_html(r"$\gamma < 1$ & \$5"))
+    <span class="math notranslate nohighlight">\(\gamma &lt; 1\)</span> &amp; $5
+    """
+    pieces = MATHS.split(text)
+    pieces[0::2] = [html.escape(piece.replace(r"\$", "$")) for piece in pieces[0::2]]
+    pieces[1::2] = [
+        rf'<span class="math notranslate nohighlight">\({html.escape(maths)}\)</span>'
+        for maths in pieces[1::2]
+    ]
+    return "".join(pieces)

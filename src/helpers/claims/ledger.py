@@ -1,0 +1,125 @@
+r"""The claims ledger: what the papers say, how it is tested here, and what came out.
+
+``book/claims.yml`` lists the claims. A chapter ends each section with `card` (or `not_tested`)
+as the last expression of a cell, which shows a card and leaves a machine-readable record in the
+notebook. `collect` gathers these records from the published chapters, `ledger` joins them with
+the claims, `problems` lists what does not fit together.
+
+The file is a list of claims; or, to give papers readable names, a mapping::
+
+    papers:
+      bombari2024: "Bombari & Mondelli, 2024"
+    claims:
+      - id: B4
+        part: I
+        paper: bombari2024        # key of the bibliography
+        where: "Theorem 1"
+        title: "The alignment is bounded away from zero"
+        origin: second-hand       # one of `ORIGINS`
+        rule_fixed: after a pilot      # one of `FIXED`
+        statement: "The alignment is bounded away from 0: $\\gamma > 0$."
+        test: "mean minus bound above 5 standard errors, for every activation and N"
+        chapter: 03-random-features    # left out while the chapter is still to come
+
+Text may contain ``$…$`` maths (a literal dollar is ``\$``); `maths_html` turns it into what
+MathJax typesets both on the book's pages and in Jupyter.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from helpers.claims.cards import MIME
+from helpers.claims.catalogue import Claim, known
+from helpers.claims.judgement import RULES, Judgement
+
+TO_COME = "chapter to come"
+NO_VERDICT = "no verdict"
+
+
+# -- the ledger ----------------------------------------------------------------------------------
+
+
+def collect(chapters: Path | str) -> dict[str, dict[str, Any]]:
+    """Records of all verdicts in the notebooks ``<chapters>/*.ipynb``, by claim id.
+
+    Each is `Verdict.record` plus ``chapter``, the notebook's slug. Raises ValueError for a claim
+    with two verdicts, a file that is no notebook, and a folder that does not exist.
+    """
+    folder = Path(chapters)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder} to collect verdicts from")
+    records: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        for record in _records(path):
+            record = {**record, "chapter": path.stem}
+            first = records.setdefault(record["id"], record)
+            if first is not record:
+                raise ValueError(
+                    f"claim {record['id']} has two verdicts: in {first['chapter']} "
+                    f"and in {record['chapter']}"
+                )
+    return records
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a notebook: {error}") from error
+    return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
+
+
+def ledger(
+    claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row a claim, in their order, as JSON values: the claim's fields and its record's.
+
+    Without a record, ``verdict`` is `TO_COME` or, when the chapter exists, `NO_VERDICT`.
+    """
+    rows = []
+    for claim in claims.values():
+        record = dict(records.get(claim.id, {}))
+        record.setdefault("verdict", NO_VERDICT if claim.chapter else TO_COME)
+        rows.append(asdict(claim) | record)
+    return rows
+
+
+def problems(claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What does not fit together, one sentence each; empty when all does."""
+    found = [
+        f"claim {claim.id}: chapter {claim.chapter} gives no verdict"
+        for claim in claims.values()
+        if claim.chapter and claim.id not in records
+    ]
+    for claim_id, record in records.items():
+        if claim_id not in claims:
+            found.append(
+                f"chapter {record['chapter']} gives a verdict on {claim_id}, which is not "
+                "in claims.yml"
+            )
+        elif record["chapter"] != claims[claim_id].chapter:
+            found.append(
+                f"claim {claim_id}: verdict in chapter {record['chapter']}, but "
+                f"claims.yml says {claims[claim_id].chapter}"
+            )
+        if record["profile"] == "smoke":
+            found.append(f"claim {claim_id}: its verdict comes from a smoke run")
+    return found
+
+
+def rule_of(claim_id: str) -> Callable[..., Judgement]:
+    """The rule that judges a claim.
+
+    Raises:
+        ValueError: an unknown claim, or one whose rule is still a cell of its chapter.
+    """
+    from helpers.claims import part1  # noqa: F401 (it registers its rules; the ledger needs no SciPy)
+
+    claim = known(claim_id)
+    if claim_id not in RULES:
+        raise ValueError(f"claim {claim_id} has no rule of its own: see chapter {claim.chapter}")
+    return RULES[claim_id]

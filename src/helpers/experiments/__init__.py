@@ -1,0 +1,1 @@
+"""The grids and trials behind the stored results, one folder a part."""

@@ -1,0 +1,1 @@
+"""Part I: framed images and Gaussian blocks."""

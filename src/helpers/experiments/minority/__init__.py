@@ -1,0 +1,1 @@
+"""Part III: minority groups and the neurons that serve them."""

@@ -1,0 +1,198 @@
+"""A network of Part III on the table: its units ranked, and what a lesion of them does by group.
+
+The rare groups are complete, the frequent ones cut to a size that keeps a lesion cheap.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import torch
+
+from helpers import probes, stats
+from helpers.data import Grouped
+from helpers.experiments.minority import networks
+from helpers.probes import Unit, lesions, tracing
+from helpers.sweep import Call
+
+LARGEST = 650  # images of one group that are looked at
+HARDEST = 200  # images of a group from which its gradient is taken
+MATCHED = "layer-matched like "
+BY_GROUP = tuple(f"gradient {g}" for g in range(4))
+TOLERANCE = {"default": 1.0, "shift": 20.0}  # of effects: those of another network of the same law
+
+
+class Patient(NamedTuple):
+    """A trained network, what it is examined on, and what it answers without lesion.
+
+    Attributes:
+        made: the network and its past.
+        parts: images by split, at most `LARGEST` of each group.
+        before: logits `(n, 2)` on each part.
+        units: all channels, or hidden units of a transformer.
+        rare, common: minority and majority groups.
+        rankings: those made so far, by name.
+    """
+
+    made: networks.Trained
+    parts: dict[str, Grouped]
+    before: dict[str, torch.Tensor]
+    units: list[Unit]
+    rare: tuple[int, ...]
+    common: tuple[int, ...]
+    rankings: dict[str, tracing.Ranking]
+
+    @property
+    def train(self) -> Grouped:
+        """The whole training set."""
+        return self.made.splits["train"]
+
+    def answers(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """What another network says on each part."""
+        return {name: probes.evaluate(model, part.images) for name, part in self.parts.items()}
+
+    def hardest(self, groups: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels of the training samples of these groups that are fitted worst."""
+        train = self.train
+        rows = torch.isin(train.group, torch.tensor(groups, device=train.group.device))
+        images, labels = train.images[rows], train.label[rows]
+        worst = tracing.hardest(self.made.model, images, labels, n=HARDEST)
+        return images[worst], labels[worst]
+
+    def ranked(self, ranking: str) -> tracing.Ranking:
+        """The ranking of this name.
+
+        "gradient 0" to "gradient 3": from one group's loss; "gradient": from all samples; "taylor",
+        "activation", "greedy": for the rare against the frequent groups; "magnitude", "smallest",
+        "folded": from the weights alone.
+
+        Raises:
+            ValueError: another name.
+        """
+        if ranking not in self.rankings:
+            self.rankings[ranking] = _rank(self, ranking)
+        return self.rankings[ranking]
+
+    def targets(
+        self, ranking: str, amount: float, draws: int
+    ) -> Iterator[Sequence[Unit] | lesions.Masks]:
+        """The units of a lesion, see `sets`, or masks of single weights ("largest weights")."""
+        side, _, what = ranking.partition(" ")
+        if what != "weights":
+            yield from sets(ranking, int(amount), draws, self.units, self.ranked)
+            return
+        kind = "convolutions" if _convolutional(self.made.model) else "linear"
+        for seed in range(draws) if side == "random" else [None]:
+            yield lesions.weights_beyond(self.made.model, amount, side, parameters=kind, seed=seed)
+
+    def overlaps(self, ranking: str, amount: float) -> dict[str, float]:
+        """`overlap_<group>`: Jaccard index of the top set with that of each group's gradient.
+
+        NaN for sets at random and single weights, which have no ranking of units.
+        """
+        if ranking.endswith(" weights") or ranking == "random" or ranking.startswith(MATCHED):
+            return networks.by_group("overlap", [math.nan] * 4)
+        own, *others = (set(self.ranked(r).top(int(amount))) for r in (ranking, *BY_GROUP))
+        return networks.by_group("overlap", [len(own & x) / len(own | x) for x in others])
+
+    def effects(self, after: dict[str, torch.Tensor]) -> dict[str, float]:
+        """What a lesion with these logits did to each group.
+
+        Returns:
+            `lost_<split>_<group>`: accuracy lost, on the same images before and after;
+            `right_<group>`: share of the test images answered rightly before which are wrong now;
+            `p_<group>`: McNemar's test on training images; `shift`: mean change of the margin
+            (class 1 minus class 0) on training images; `offset_<group>`: accuracy lost on training
+            images by such an offset alone; `refit_<split>_<group>`: accuracy lost when the output
+            bias is fitted anew on the validation images after the lesion.
+        """
+        row: dict[str, float] = {}
+        val, by_group, margin = self.parts["val"], networks.by_group, networks.margin
+        bias = lesions.refit_bias(margin(after["val"]), val.label, val.group)
+        for split in ("train", "test"):
+            part, old, new = self.parts[split], self.before[split], after[split]
+            accuracy = partial(probes.accuracy_by_group, labels=part.label, groups=part.group)
+            start = accuracy(old)
+            row |= by_group(f"lost_{split}", start - accuracy(new))
+            fitted = new + new.new_tensor([0.0, bias])
+            row |= by_group(f"refit_{split}", start - accuracy(fitted))
+            was, now = (logits.argmax(1) == part.label for logits in (old, new))
+            own = [part.group == g for g in range(4)]
+            if split == "test":
+                row |= by_group("right", [(~now[o & was]).double().mean() for o in own])
+                continue
+            row |= by_group("p", [stats.mcnemar(was[o], now[o]) for o in own])
+            row["shift"] = float((margin(new) - margin(old)).double().mean())
+            row |= by_group("offset", start - accuracy(lesions.shift_matched(old, new)))
+        return row
+
+
+@lru_cache(maxsize=1)
+def patient(setting: str, epochs: int, trial: int, device: str, data_dir: str | None) -> Patient:
+    """The network of a setting, ready for lesions."""
+    made = networks.trained(setting, epochs, trial, device, data_dir)
+    parts = {
+        name: part.draw([min(n, LARGEST) for n in part.counts()], seed=0)
+        for name, part in made.splits.items()
+    }
+    units = (probes.channels if _convolutional(made.model) else probes.hidden_units)(made.model)
+    groups = networks.minority(setting), networks.majority(setting)
+    who = Patient(made, parts, {}, units, *groups, {})
+    return who._replace(before=who.answers(made.model))
+
+
+def patient_of(call: Call) -> Patient:
+    """The network that a call of a trial names, ready for lesions."""
+    return patient(call.setting, call.epochs, call.trial, call.device, call.data_dir)
+
+
+def sets(
+    ranking: str, amount: int, draws: int, units: Sequence[Unit],
+    ranked: Callable[[str], tracing.Ranking],
+) -> Iterator[Sequence[Unit]]:  # fmt: skip
+    """The first `amount` units of a ranking, or `draws` random sets of as many.
+
+    Args:
+        ranking: a name that `ranked` knows, "random", or one behind :data:`MATCHED`, for sets with
+            as many units of each layer as the first of that ranking.
+        amount, draws: how many units, and sets.
+        units: those to draw from.
+        ranked: makes the ranking of a name.
+    """
+    if ranking == "random":
+        yield from (tracing.random(units, seed=s).top(amount) for s in range(draws))
+    elif ranking.startswith(MATCHED):
+        chosen = ranked(ranking.removeprefix(MATCHED)).top(amount)
+        yield from (tracing.layer_matched(chosen, units, seed=s) for s in range(draws))
+    else:
+        yield ranked(ranking).top(amount)
+
+
+def _convolutional(model: torch.nn.Module) -> bool:
+    # a transformer has one convolution, which cuts the patches, and no batch normalisation
+    return any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+
+
+def _rank(who: Patient, ranking: str) -> tracing.Ranking:
+    model, units = who.made.model, who.units
+    name, _, group = ranking.partition(" ")
+    if name == "gradient":
+        return tracing.gradient(model, units, *who.hardest([int(group)] if group else range(4)))
+    if name == "taylor":
+        return tracing.gradient_times_weight(model, units, *who.hardest(who.rare))
+    if name == "activation":
+        (rare, _), (common, _) = who.hardest(who.rare), who.hardest(who.common)
+        return tracing.activation_difference(model, units, rare, common)
+    if name == "greedy":
+        own, others = who.hardest(who.rare), who.hardest(who.common)
+        return tracing.greedy(model, units, own, others, k=20)
+    if name in ("magnitude", "smallest"):
+        # the release leaves the 1 x 1 convolutions of shortcuts out here
+        found = tracing.magnitude(model, [u for u in units if "downsample" not in u.layer])
+        if name == "magnitude":
+            return found
+        return tracing.Ranking(found.units[::-1], found.scores.flip(0))
+    if name == "folded":
+        return tracing.batchnorm_folded(model, units, who.train.images[:1])
+    raise ValueError(f"ranking is {ranking!r}: there is none of this name")

@@ -1,0 +1,1 @@
+"""Part II: rare spurious examples."""

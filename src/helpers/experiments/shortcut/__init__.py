@@ -1,0 +1,1 @@
+"""Part IV: shortcuts as leading modes."""

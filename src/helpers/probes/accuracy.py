@@ -1,0 +1,211 @@
+"""Accuracies, by sign, by class and by group; covariance and AUC of outputs with labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from helpers.data import Grouped
+
+
+def sign_accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of outputs on the side of their label, -1 or +1; an output of zero counts as wrong.
+
+    >>> sign_accuracy(torch.tensor([0.3, -2.0, 0.0, 1.0]), torch.tensor([1, -1, 1, -1]))
+    0.5
+    """
+    return float((outputs * labels > 0).double().mean())
+
+
+def auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Area under the ROC curve: no threshold, so no shift of the outputs can hide what they rank.
+
+    NaN where only one label occurs, since nothing can be ranked. Source: scikit-learn's.
+
+    >>> auc(torch.tensor([-3.0, -1.0]), torch.tensor([-1, 1]))
+    1.0
+    """
+    if len(torch.unique(labels)) < 2:
+        return float("nan")
+    return float(roc_auc_score(labels.cpu().numpy() > 0, outputs.cpu().numpy()))
+
+
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of right answers of a network with one output (labels -1, +1) or one a class.
+
+    Args:
+        outputs: `(n,)` or `(n, 1)`, read as in :func:`sign_accuracy`; or `(n, classes)`, whose
+            largest entry is the answer.
+        labels: `(n,)`.
+
+    >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+    0.5
+    """
+    return float(_right(outputs, labels).double().mean())
+
+
+def _right(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        return outputs.reshape(-1) * labels > 0
+    return outputs.argmax(1) == labels
+
+
+def mean_auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """:func:`auc` of a network with one output; with one a class, the mean of one against rest.
+
+    Outputs and labels are as in :func:`accuracy`. Classes that do not occur are left out; NaN when
+    nothing can be ranked.
+
+    >>> mean_auc(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 0.5]]), torch.tensor([0, 0, 1]))
+    1.0
+    """
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        return auc(outputs.reshape(-1), labels)
+    areas = [auc(column, labels == c) for c, column in enumerate(outputs.T)]
+    seen = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(seen)) if seen else float("nan")
+
+
+def covariance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Empirical covariance over samples, divided by n (the measure of Bombari & Mondelli 2024).
+
+    >>> covariance(torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0]))
+    1.0
+    """
+    a, b = a.double(), b.double()
+    return float((a * b).mean() - a.mean() * b.mean())
+
+
+def predicted_accuracy(
+    outputs: torch.Tensor, query_outputs: torch.Tensor, labels: torch.Tensor, gamma: float
+) -> float:
+    r"""Spurious accuracy predicted from test data alone.
+
+    By Lemma 4.1 the output on a spurious sample is that of the model which never saw the sample,
+    plus :math:`\gamma` times the sample's residual. On unseen test data this reads
+    :math:`P(g f(z^s) + \gamma (1 - g f(z)) > 0)`.
+
+    Args:
+        outputs: `(m,)` outputs on test samples.
+        query_outputs: `(m,)` outputs on the same test samples with their core replaced.
+        labels: `(m,)`, -1 or +1.
+        gamma: alignment, from theory or measured.
+
+    Source: derived from Bombari & Mondelli 2024, Lemma 4.1.
+
+    >>> one = torch.ones(2)
+    >>> predicted_accuracy(0 * one, torch.tensor([-0.1, -0.5]), one, gamma=0.3)
+    0.5
+    """
+    return float((labels * query_outputs + gamma * (1 - labels * outputs) > 0).double().mean())
+
+
+def accuracy_by_group(
+    outputs: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor, count: int = 4
+) -> np.ndarray:
+    """Share of right answers in each group, `(count,)`.
+
+    Args:
+        outputs: as in :func:`accuracy`.
+        labels: `(n,)`, as there.
+        groups: `(n,)` group of each sample, in 0..count-1.
+        count: number of groups.
+
+    Raises:
+        ValueError: lengths that differ, a group out of range, or one without a sample.
+
+    >>> outputs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> accuracy_by_group(outputs, torch.tensor([0, 1, 1]), torch.tensor([0, 1, 1]), 2).tolist()
+    [1.0, 0.5]
+    """
+    if not len(outputs) == len(labels) == len(groups):
+        raise ValueError(
+            f"outputs, labels and groups have {len(outputs)}, {len(labels)} and {len(groups)} "
+            "rows: one number is needed"
+        )
+    if strange := sorted(set(groups.unique().tolist()) - set(range(count))):
+        raise ValueError(f"groups has {strange[0]}: allowed is 0 to {count - 1}")
+    sizes = groups.bincount(minlength=count)
+    if empty := (sizes == 0).nonzero().flatten().tolist():
+        raise ValueError(f"group {empty[0]} has no sample: its accuracy does not exist")
+    hits = groups[_right(outputs, labels)].bincount(minlength=count)
+    return (hits.double() / sizes.double()).cpu().numpy()
+
+
+def accuracy_by_alignment(outputs: torch.Tensor, sample: Grouped) -> tuple[float, float]:
+    """Share of right signs among aligned and among conflicting images.
+
+    Args:
+        outputs: `(n,)`; an output of exactly 0 counts as wrong.
+        sample: with labels -1 and +1.
+
+    Raises:
+        ValueError: another number of outputs, or no image of one kind.
+
+    >>> sample = Grouped(torch.zeros(3), torch.ones(3), torch.tensor([1.0, 1.0, -1.0]))
+    >>> accuracy_by_alignment(torch.tensor([1.0, -1.0, 1.0]), sample)
+    (0.5, 1.0)
+    """
+    conflicting = (~sample.aligned).long()
+    by_group = accuracy_by_group(outputs.cpu(), sample.label, conflicting, 2)
+    return float(by_group[0]), float(by_group[1])
+
+
+def weighted_average(by_group: Sequence[float], counts: Sequence[int]) -> float:
+    """Average accuracy over groups of these sizes.
+
+    With the counts of the *test* set it is the accuracy over all its images; with those of the
+    *training* set, what Sagawa et al. 2020 report for Waterbirds. Papers call both "average
+    accuracy".
+
+    >>> weighted_average([1.0, 0.5], [9, 1])
+    0.95
+    """
+    return float(np.average(by_group, weights=counts))
+
+
+def memorisation_gap(
+    train: Sequence[float], test: Sequence[float], minority: Sequence[int]
+) -> float:
+    """:func:`selectivity` of what is lost between training and test accuracies by group.
+
+    Source: operational form of "spurious memorisation", You et al. 2025.
+
+    >>> memorisation_gap([1.0, 1.0], [1.0, 0.6], [1])
+    0.4
+    """
+    return selectivity(np.asarray(train) - np.asarray(test), minority)
+
+
+def selectivity(lost: Sequence[float], minority: Sequence[int]) -> float:
+    """Accuracy lost, mean over minority groups minus mean over the others.
+
+    Raises:
+        ValueError: no minority or no majority.
+
+    Source: ours.
+
+    >>> selectivity([0.0, 0.3, 0.1, 0.0], [1, 2])
+    0.2
+    """
+    lost = np.asarray(lost, dtype=float)
+    rare = np.zeros(len(lost), dtype=bool)
+    rare[list(minority)] = True
+    if not rare.any() or rare.all():
+        raise ValueError(
+            f"minority is {list(minority)} of {len(lost)} groups: some are needed, and not all"
+        )
+    return float(lost[rare].mean() - lost[~rare].mean())
+
+
+def first_epoch_at(accuracies: Sequence[float], threshold: float = 0.9) -> float:
+    """First epoch in which an accuracy `(epochs + 1,)` reaches the threshold; NaN if it never does.
+
+    Source: ours.
+
+    >>> first_epoch_at([0.5, 0.8, 0.95, 0.85])
+    2.0
+    """
+    reached = np.flatnonzero(np.asarray(accuracies) >= threshold)
+    return float(reached[0]) if len(reached) else float("nan")

@@ -1,0 +1,178 @@
+"""Experiments: a trial, its grid, and how exactly its numbers come out again."""
+
+import importlib
+import itertools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from helpers.dependencies import package_tree
+from helpers.sweep.store import PROVENANCE, Cell
+
+# what a trial may know about the machine, and what no result may depend on
+CONTEXT = {"device": "cpu", "data_dir": None}
+
+
+class Call(dict):
+    """All that a trial is told, its cell and the context: ``call.alpha`` or ``call["alpha"]``.
+
+    >>> Call(alpha=0.5).alpha
+    0.5
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the cell has no {name!r}: it has {sorted(self)}") from None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A trial, its grid, and how exactly a recomputed number must agree with a stored one.
+
+    Attributes:
+        name: of the results file.
+        trial: ``trial(call) -> {column: number}`` with the parameters of a cell and the context
+            (`CONTEXT`); with `group`, ``trial(calls) -> [{column: number}, …]``. It may also return
+            ``"data_source"``, a string that is kept as provenance. It must depend on nothing but
+            the cell (seeds are parameters).
+        cells: ``cells(profile) -> list of cells``; all cells have the same parameters.
+        tolerance: allowed ``|new - stored| / max(1, |stored|)``: one number, or one per column with
+            the key ``"default"`` for the others.
+        cheap: ``cheap(cell)``: whether the quick audit may draw this cell.
+        group: ``group(cell)``: cells of equal groups are computed together, for less than one by
+            one; each row then states an equal share of the seconds. None: one by one.
+        audited: False: the audit leaves this experiment out (and says so).
+        on_device: False: the trial computes on the processor, whatever the device.
+
+    Raises:
+        ValueError: a name that no file can have, or tolerances without a default.
+    """
+
+    name: str
+    trial: Callable[..., Any]
+    cells: Callable[[str], list[Cell]]
+    tolerance: float | dict[str, float]
+    cheap: Callable[[Cell], bool]
+    group: Callable[[Cell], Hashable] | None = None
+    audited: bool = True
+    on_device: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
+            raise ValueError(
+                f"experiment name {self.name!r}: use letters, digits, '-' and '_', "
+                "since it names the results file"
+            )
+        if isinstance(self.tolerance, dict) and "default" not in self.tolerance:
+            raise ValueError(f"experiment {self.name}: tolerance lacks the key 'default'")
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Names of the parameters of its cells; ValueError for one that means something else."""
+        names = frozenset().union(*self.cells("smoke"))
+        if taken := names & {*CONTEXT, *PROVENANCE}:
+            raise ValueError(
+                f"experiment {self.name}: {sorted(taken)} are of the context or provenance, and "
+                "no parameters"
+            )
+        return names
+
+    def call(self, cell: Cell, context: dict[str, Any]) -> Call:
+        """All that the trial is told; ValueError for a cell with other parameters."""
+        if cell.keys() != self.parameters:
+            raise ValueError(
+                f"experiment {self.name}, cell {cell}: its parameters are {sorted(self.parameters)}"
+            )
+        return Call(CONTEXT | context | cell)
+
+    def compute(self, calls: list[Call]) -> list[dict[str, Any]]:
+        """Results of these calls, of one group; ValueError when there are more or fewer."""
+        found = [self.trial(c) for c in calls] if self.group is None else self.trial(calls)
+        if len(found) != len(calls):
+            raise ValueError(f"{len(found)} results for {len(calls)} cells")
+        return found
+
+    def allowed(self, column: str) -> float:
+        """The tolerance of one column."""
+        if isinstance(self.tolerance, dict):
+            return self.tolerance.get(column, self.tolerance["default"])
+        return self.tolerance
+
+
+_REGISTRY: dict[str, Experiment] = {}
+
+
+def register(experiment: Experiment) -> Experiment:
+    """Make `experiment` known under its name, and return it.
+
+    Raises:
+        ValueError: another trial already has the name (reloading a module is fine).
+    """
+    known = _REGISTRY.get(experiment.name)
+    if known is not None and _origin(known.trial) != _origin(experiment.trial):
+        raise ValueError(
+            f"two experiments are called {experiment.name!r}: {_origin(known.trial)} "
+            f"and {_origin(experiment.trial)}"
+        )
+    _REGISTRY[experiment.name] = experiment
+    return experiment
+
+
+def experiment(name: str, **settings: Any) -> Callable[[Callable], Callable]:
+    """Decorator that registers a trial as the experiment `name`; see `Experiment`.
+
+    The name is written out where it is used: what a chapter depends on is read from the text.
+    """
+
+    def registered(trial: Callable) -> Callable:
+        register(Experiment(name, trial, **settings))
+        return trial
+
+    return registered
+
+
+def grid(**axes: object) -> list[Cell]:
+    """All combinations; what is no list, tuple or range is the same in every cell.
+
+    >>> grid(a=1, trial=(0, 1))
+    [{'a': 1, 'trial': 0}, {'a': 1, 'trial': 1}]
+    """
+    listed = {k: v if isinstance(v, list | tuple | range) else [v] for k, v in axes.items()}
+    return [dict(zip(listed, point, strict=True)) for point in itertools.product(*listed.values())]
+
+
+def pick(profile: str, smoke: Any, laptop: Any, paper: Any) -> Any:
+    """The value that belongs to a profile.
+
+    >>> pick("laptop", 50, 1_000, 1_000)
+    1000
+    """
+    return {"smoke": smoke, "laptop": laptop, "paper": paper}[profile]
+
+
+def _origin(trial: Callable) -> str:
+    return f"{getattr(trial, '__module__', '?')}.{getattr(trial, '__qualname__', repr(trial))}"
+
+
+def _import_experiments(name: str | None = None) -> None:
+    """Import the module that registers this experiment, or all that register any."""
+    modules = package_tree().experiments
+    for module in [modules[name]] if name in modules else sorted(set(modules.values())):
+        importlib.import_module(module)
+
+
+def names() -> list[str]:
+    """Names of all experiments, sorted."""
+    _import_experiments()
+    return sorted(_REGISTRY)
+
+
+def get(name: str) -> Experiment:
+    """The experiment called `name`; ValueError names the known ones."""
+    _import_experiments(name)
+    if name not in _REGISTRY:
+        raise ValueError(f"unknown experiment {name!r}: known are {', '.join(sorted(_REGISTRY))}")
+    return _REGISTRY[name]

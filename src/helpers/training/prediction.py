@@ -1,0 +1,29 @@
+"""Outputs of a network in evaluation mode, batch by batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def predict(model: nn.Module, inputs: torch.Tensor, *, batch: int = 1_000) -> torch.Tensor:
+    """Outputs `(n, …)` of the model in eval mode, without gradients; its modes are put back.
+
+    >>> predict(torch.nn.Identity(), torch.ones(3, 2), batch=2).shape
+    torch.Size([3, 2])
+    """
+    with eval_mode(model), torch.no_grad():
+        return torch.cat([model(part) for part in inputs.split(batch)])
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards each module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

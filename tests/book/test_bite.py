@@ -1,0 +1,189 @@
+"""The replayed notebooks bite: one deliberate bug in a copy of the package fails the chapter."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from helpers.book import freshness
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Bug(NamedTuple):
+    """What a function gives instead.
+
+    In `instead`, ``do()`` is what it gives, ``do(x=…)`` what it gives for another argument, and
+    ``given["x"]`` an argument.
+    """
+
+    chapter: str
+    module: str
+    function: str
+    instead: str
+
+
+BUGS = {
+    "the sign of the outputs in the AUC": Bug(
+        "01-setting", "probes.accuracy", "auc", "1 - do()"
+    ),
+    "a sign in the alignment": Bug(
+        "02-stability-times-alignment", "kernels.alignment", "Interpolation.alignment", "-do()"
+    ),
+    "one Hermite coefficient": Bug(
+        "03-random-features", "kernels.hermite", "coefficients",
+        "do() * np.where(np.arange(given['degree'] + 1) == 1, 0.9, 1)",
+    ),
+    "a factor in the law of NTK features": Bug(
+        "04-ntk-features", "theory.bombari2024", "gamma_ntk", "do() / (given['alpha'] or 1)"
+    ),
+    "the query of another sample": Bug(
+        "05-trained-networks", "experiments.framed.networks", "_gaussian",
+        "([x.roll(i % 2, 0) for i, x in enumerate(do()[0])], *do()[1:])",
+    ),
+    "the sign of the stability": Bug(
+        "06-stability-and-generalisation", "kernels.alignment", "Interpolation.stability", "-do()"
+    ),
+    "a factor in the law for real cores": Bug(
+        "07-how-far", "theory.bombari2024", "gamma_rf_cores", "0.9 * do()"
+    ),
+    "networks that never see their own samples": Bug(
+        "08-spurious-score", "training.stacked", "Rows._patch",
+        "(lambda patch: patch._replace(changes=0 * patch.changes))(do())",
+    ),
+    "a factor in the linear theory of rare examples": Bug(
+        "09-rare-linear", "theory.yang2022", "rare_linear",
+        "do()._replace(prediction_difference=0.9 * do().prediction_difference)",
+    ),
+    "the norm that measures patterns": Bug(
+        "10-easy-to-learn", "data.patterns", "pattern_norm", "3 * do()"
+    ),
+    "right and wrong answers that do not differ": Bug(
+        "11-consequences", "probes.membership", "printed_accuracy", "0.5"
+    ),
+    "weight decay that is noise": Bug(
+        "12-rare-mitigation", "experiments.rare.mitigation", "recipe_of",
+        "replace(do(), weight_decay=0.0, noise=given['call']['level'])"
+        " if given['call']['method'] == 'weight decay' else do()",
+    ),
+    "a group that still counts": Bug(
+        "13-deletion", "probes.influence", "group_step",
+        "do() * (given['samples'] - given['removed']) / given['samples']",
+    ),
+    "a context that stays in the training set": Bug(
+        "14-natural-contexts", "data.contexts", "trial_split",
+        "(lambda all_rows: do()._replace(train=torch.cat([all_rows, do().added])))"
+        "(halves(len(given['pool']), given['seed'])[0])",
+    ),
+    "a test set that is the training set": Bug(
+        "15-majority-and-minority", "experiments.minority.networks", "trained_of",
+        "(lambda made: made._replace(splits=made.splits | {'test': made.splits['train']}))(do())",
+    ),
+    "a lesion that changes nothing": Bug(
+        "16-tracing", "probes.lesions", "_changed",
+        "given['old'].clone() if given['how'] == 'zero' else do()",
+    ),
+    "a contrast without temperature": Bug(
+        "17-mitigation", "remedies.contrast", "nt_xent", "do(temperature=1.0)"
+    ),
+    "the lesion of the neighbour": Bug(
+        "18-census", "probes.census", "census", "do().roll(1, 0)"
+    ),
+    "a test that forgets one of its two sides": Bug(
+        "19-what-would-convince-us", "stats.power", "_largest_few",
+        "do(level=2 * given['level'])",
+    ),
+    "clusters that all weigh the same": Bug(
+        "20-linear-mixtures", "experiments.shortcut.linear_mixtures", "sample_moment",
+        "do(weights=np.full(len(given['weights']), 1 / len(given['weights'])))",
+    ),
+    "an amplitude in the place of a variance": Bug(
+        "21-speed-and-influence", "theory.lim2025", "two_axis",
+        "do()._replace(reliance=do(sigma_c=np.sqrt(given['sigma_c'])).reliance)",
+    ),
+    "half of a penalty": Bug(
+        "22-margin-control", "training.margin_losses", "MarginLoss.slope",
+        "do() - (given['self'].name == 'sd') * given['self'].strength * given['u']",
+    ),
+    "a kernel without its second layer": Bug(
+        "23-relu-networks", "kernels.relu_ntk", "_relu_tangent",
+        "(lambda u: u * (math.pi - torch.acos(u)) / math.pi)(given['cosine'].clamp(-1, 1))",
+    ),
+    "shares that are not squared": Bug(
+        "24-resnet", "kernels.eigenfeatures", "mode_alignment",
+        "do().sqrt() / given['attribute'].to(do()).norm()",
+    ),
+    "the sign in the accuracy": Bug(
+        "90-performance", "probes.accuracy", "sign_accuracy", "1 - do()"
+    ),
+}  # fmt: skip
+
+PLANTED = """
+
+def _planted(right):
+    import functools
+    import inspect
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+
+    signature = inspect.signature(right)
+
+    @functools.wraps(right)
+    def wrong(*args, **more):
+        bound = signature.bind(*args, **more)
+        bound.apply_defaults()
+        given = bound.arguments
+
+        def do(**other):
+            return right(**(given | other))
+
+        return INSTEAD
+
+    return wrong
+
+
+FUNCTION = _planted(FUNCTION)
+"""
+
+
+def plant(bug: Bug, package: Path) -> None:
+    """Put the bug into a copy of the package."""
+    path = package / f"{bug.module.replace('.', '/')}.py"
+    wrong = PLANTED.replace("INSTEAD", bug.instead).replace("FUNCTION", bug.function)
+    path.write_text(path.read_text(encoding="utf8") + wrong, encoding="utf8")
+
+
+def test_every_chapter_has_a_bug():
+    assert {bug.chapter for bug in BUGS.values()} == {
+        path.stem for path in (ROOT / "notebooks").glob("*.md")
+    }
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_in_the_helpers_fails_the_replay_of_a_chapter(name, tmp_path):
+    bug = BUGS[name]
+    package = tmp_path / "src" / "helpers"
+    shutil.copytree(ROOT / "src" / "helpers", package)
+    plant(bug, package)
+    shutil.copy(freshness.edition("smoke") / f"{bug.chapter}.ipynb", tmp_path)
+    # BOOK_ROOT: the copy of the package uses the claims of the book
+    settings = {"PYTHONPATH": str(tmp_path / "src"), "BOOK_ROOT": str(ROOT)}
+    options = ("-q", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
+    replay = ("--nbval-lax", "--nbval-current-env", str(tmp_path / f"{bug.chapter}.ipynb"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *replay],
+        env=os.environ | settings,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Notebook cell execution failed" in done.stdout
+    assert "Cell outputs differ" in done.stdout or "FAILS" in done.stdout, done.stdout[-3000:]

@@ -1,0 +1,271 @@
+"""The site as readers meet it: in Chromium, wide and narrow, light and dark, without a network."""
+
+from urllib.parse import urlsplit
+
+import pytest
+
+from helpers.book import sliders
+
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+# pages that Sphinx makes by itself and that have no place in the order of reading
+EXTRA = {"genindex.html", "search.html", "prf-prf.html"}
+# the script comes in when the page is there already
+LOADED = "() => window.MathJax && MathJax.startup && MathJax.startup.promise"
+TYPESET = "async () => { await MathJax.startup.promise; }"
+LEFT_RAW = r"""() => {
+  const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  const raw = [];
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (/\\[(\[]|\\(frac|alpha|gamma|mathbb)\b/.test(node.data)
+        && !node.parentElement.closest("pre, code, script, mjx-container")) raw.push(node.data);
+  }
+  return raw;
+}"""
+WIDE = """() => [...document.querySelectorAll(".bd-article *")].filter(element => {
+  const box = element.getBoundingClientRect();
+  return box.width > 0 && box.right > innerWidth + 1
+    && !element.closest("pre, table, .math, mjx-container, .cell_output, .table-scroll");
+}).slice(0, 5).map(element => element.tagName + "." + element.className)"""
+
+CURVES = "element => JSON.stringify(element.data.map(trace => trace.y))"
+
+
+@pytest.fixture(scope="module")
+def names(site) -> list[str]:
+    """Addresses of all pages but the first, which only leads to the introduction."""
+    return sorted(
+        str(path.relative_to(site))
+        for path in site.rglob("*.html")
+        if "_static" not in path.parts and path != site / "index.html"
+    )
+
+
+@pytest.fixture(scope="module")
+def marked(site, names) -> list[str]:
+    """Addresses of the pages that have a figure with sliders."""
+    mark = f'class="{sliders.MARKER}"'
+    found = [name for name in names if mark in (site / name).read_text(encoding="utf8")]
+    assert found, "no page has a figure with sliders"
+    return found
+
+
+class Visit:
+    """One open page, and what went wrong on it."""
+
+    def __init__(self, browser, viewport, scheme="light"):
+        self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.trouble: list[str] = []
+        self.page.on("pageerror", lambda e: self.trouble.append(f"script error: {e}"))
+        self.page.on("requestfailed", lambda r: self.trouble.append(f"request failed: {r.url}"))
+        self.page.on("console", self._console)
+        self.page.on("request", self._request)
+        self.page.on("response", self._response)
+
+    def _console(self, message):
+        if message.type in ("error", "warning"):
+            self.trouble.append(f"console: {message.text}")
+
+    def _request(self, request):
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
+            self.trouble.append(f"request to another host: {request.url}")
+
+    def _response(self, response):
+        if response.status >= 400:
+            self.trouble.append(f"{response.status} {response.url}")
+
+    def go(self, url):
+        self.page.goto(url, wait_until="load")
+        self.page.wait_for_function(LOADED, timeout=15_000)
+        self.page.evaluate(TYPESET)
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium):
+    """Opens visits and closes them when the test is over."""
+    opened = []
+
+    def start(viewport, scheme="light"):
+        opened.append(Visit(chromium, viewport, scheme))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.context.close()
+
+
+@pytest.fixture(scope="module")
+def survey(chromium, address, names) -> dict[tuple[str, str], dict]:
+    """What is to be seen on every page, on a light desk and on a dark phone: one visit each."""
+    found = {}
+    for setting, viewport, scheme in [("desk", DESK, "light"), ("phone", PHONE, "dark")]:
+        one = Visit(chromium, viewport, scheme)
+        for name in names:
+            one.trouble = []
+            page = one.go(f"{address}/{name}")
+            found[setting, name] = {
+                "formulas": page.locator("main .math").count(),
+                "typeset": page.locator("main mjx-container").count(),
+                "wrong": page.locator("mjx-merror").count(),
+                "raw": [] if name in EXTRA else page.evaluate(LEFT_RAW),
+                "width": page.evaluate("document.documentElement.scrollWidth"),
+                "wide": page.evaluate(WIDE),
+                "paper": brightness(page, "body", "backgroundColor"),
+                "ink": brightness(page, "main p, main h1", "color"),
+                "trouble": one.trouble,
+            }
+        one.context.close()
+    return found
+
+
+def brightness(page, selector: str, quality: str) -> float:
+    """Mean of red, green and blue, 0 to 255, of a computed colour of the first match."""
+    colour = page.locator(selector).first.evaluate(f"e => getComputedStyle(e).{quality}")
+    return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
+
+
+def test_no_page_has_an_error_or_asks_another_host(survey):
+    assert {where: seen["trouble"] for where, seen in survey.items() if seen["trouble"]} == {}
+
+
+def test_equations_are_typeset_and_none_is_left_raw(survey):
+    for where, seen in survey.items():
+        assert seen["typeset"] >= seen["formulas"], where
+        assert (seen["wrong"], seen["raw"]) == (0, []), where
+    assert sum(seen["typeset"] for seen in survey.values()) > 0, "the book has no formula at all"
+
+
+def test_no_sideways_scroll_and_nothing_sticks_out(survey):
+    for (setting, name), seen in survey.items():
+        allowed = (PHONE if setting == "phone" else DESK)["width"]
+        assert seen["width"] <= allowed, (setting, name)
+        assert seen["wide"] == [], (setting, name)
+
+
+def test_pages_follow_the_colour_scheme_of_the_system(survey):
+    for (setting, name), seen in survey.items():
+        dark = setting == "phone"
+        assert (seen["paper"] < 80) is dark and (seen["ink"] > 150) is dark, (setting, name)
+
+
+def test_the_first_page_leads_to_the_introduction(visit, address):
+    page = visit(DESK).page
+    page.goto(f"{address}/index.html")
+    page.wait_for_url("**/intro.html")
+
+
+def test_colours_can_be_switched_by_hand(visit, address):
+    page = visit(DESK).go(f"{address}/intro.html")
+    seen = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        seen.add(page.evaluate("document.documentElement.dataset.theme"))
+    assert seen == {"light", "dark"}
+
+
+def test_search_finds_a_word_of_the_book(visit, address):
+    one = visit(DESK)
+    page = one.go(f"{address}/search.html?q=papermill")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+    hits = page.locator("#search-results li a").all_inner_texts()
+    assert any("Rerun" in hit for hit in hits), hits
+    assert one.trouble == []
+
+
+def test_the_search_field_opens_by_keyboard(visit, address):
+    page = visit(DESK).go(f"{address}/intro.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("verdict")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=verdict*")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+
+
+def test_chapters_have_previous_next_and_a_download(visit, address, names):
+    one = visit(DESK)
+    chapters = [name for name in names if name.startswith("chapters/")]
+    assert chapters
+    for name in chapters:
+        page = one.go(f"{address}/{name}")
+        assert page.locator("a.left-prev").count() == 1, name
+        assert page.locator("a.right-next").count() == 1, name
+        link = page.locator("a.btn-download-source-button").first.get_attribute("href")
+        stored = one.context.request.get(f"{address}/chapters/{link}")
+        assert stored.ok and stored.json()["nbformat"] == 4, name
+
+
+def test_folded_solutions_open(visit, address, names):
+    one = visit(DESK)
+    for name in (name for name in names if name.startswith("chapters/")):
+        page = one.go(f"{address}/{name}")
+        for solution in page.locator(".solution.dropdown").all():
+            solution.locator("button.toggle-button").click()
+            assert solution.locator(".section, p").first.is_visible(), name
+
+
+def test_the_ledger_can_be_filtered_by_verdict(visit, address):
+    page = visit(DESK).go(f"{address}/ledger.html")
+    rows = page.locator("table.ledger tbody tr")
+    total = rows.count()
+    for button in page.locator("input[name=ledger-filter]").all():
+        verdict = button.get_attribute("value")
+        button.evaluate("input => input.click()")
+        shown = [row for row in rows.all() if row.is_visible()]
+        assert 0 < len(shown) <= total
+        if verdict:
+            badges = {row.locator(".claim-badge").inner_text() for row in shown}
+            assert badges == {verdict}
+        else:
+            assert len(shown) == total
+
+
+def test_pages_work_from_a_folder_without_a_server(visit, site, names):
+    one = visit(DESK)
+    one.trouble = []
+    for name in [n for n in names if n.startswith("chapters/")][:1] + ["ledger.html"]:
+        page = one.go((site / name).as_uri())
+        assert page.locator("mjx-container").count() >= page.locator("main .math").count()
+        elsewhere = [t for t in one.trouble if "another host: http" in t or "script error" in t]
+        assert elsewhere == [], name
+
+
+def test_figures_with_sliders_are_drawn_move_and_print_as_images(visit, address, marked):
+    for name in marked:
+        one = visit(PHONE)
+        page = one.go(f"{address}/{name}")
+        for figure in page.locator(f".{sliders.MARKER}").all():
+            image, plot = figure.locator("> img"), figure.locator(".js-plotly-plot")
+            image.wait_for(state="hidden", timeout=15_000)
+            assert figure.locator(".scatterlayer .trace path.js-line").count() > 0, name
+            rails = figure.locator(".slider-rail-touch-rect")
+            for place, slider in enumerate(rails.all()):
+                before, shown = plot.evaluate(CURVES), plot.screenshot()
+                # the end where it does not stand already
+                at_start = plot.evaluate("(one, i) => !one.layout.sliders[i].active", place)
+                x = slider.bounding_box()["width"] - 20 if at_start else 20
+                slider.click(position={"x": x, "y": 5})
+                page.wait_for_function(
+                    f"([plot, before]) => ({CURVES})(plot) !== before",
+                    arg=[plot.element_handle(), before],
+                )
+                assert plot.screenshot() != shown, name
+            assert rails.count() > 0, name
+            page.emulate_media(media="print")
+            assert image.is_visible() and not plot.is_visible(), name
+            page.emulate_media(media="screen")
+            assert plot.is_visible() and not image.is_visible(), name
+        assert one.trouble == [], name
+
+
+def test_without_scripts_figures_with_sliders_are_images(chromium, address, marked):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for name in marked:
+        page.goto(f"{address}/{name}")
+        for image in page.locator(f".{sliders.MARKER} > img").all():
+            assert image.is_visible() and image.bounding_box()["height"] > 100, name
+    context.close()

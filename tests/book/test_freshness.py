@@ -1,0 +1,145 @@
+"""Freshness: which executed copies show their sources, claims and helpers as they are now."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers.book import command, freshness, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+BASELINES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# --- what is committed -----------------------------------------------------------------------
+
+
+def test_committed_copies_were_made_from_the_sources():
+    problems = freshness.stale()
+    assert problems == []
+
+
+def test_every_chapter_takes_the_four_parameters():
+    for source in sources.sources():
+        assert list(sources.parameters(sources.load(source)))[:4] == [
+            "profile",
+            "device",
+            "seed",
+            "data_dir",
+        ], source.name
+
+
+@pytest.mark.parametrize("path", BASELINES, ids=lambda p: p.stem)
+def test_baseline_has_checked_cells_with_stored_text(path):
+    """nbval passes a checked cell that has no stored output, so look for the output here."""
+    nb = nbformat.read(path, 4)
+    marked = [c for c in nb.cells if "nbval-check-output" in sources.tags(c)]
+    assert marked, "no cell is tagged nbval-check-output"
+    for one in marked:
+        assert [(o.output_type, o.get("name")) for o in one.outputs] == [("stream", "stdout")]
+        assert "FAILS" not in one.outputs[0].text
+    assert not [c for c in nb.cells if sources.INJECTED in sources.tags(c)]
+    assert not [o for c in sources.code_cells(nb) for o in c.outputs if o.output_type == "error"]
+
+
+@pytest.fixture
+def current(project, put, copy_of):
+    source = put("01-a", "from helpers import one")
+    copy_of(source)
+    copy_of(source, "laptop")
+    assert freshness.stale() == []
+    return source
+
+
+def test_changed_code_is_a_problem_in_both_editions(current):
+    current.write_text(current.read_text().replace("import one", "import two"))
+    problems = freshness.stale()
+    assert len(problems) == 2 and all("other code" in p for p in problems)
+    assert "run `make baselines`" in problems[0] and "run `make publish`" in problems[1]
+    assert command.main(["stale"]) == 1
+
+
+def test_changed_prose_and_tags_are_refreshed_without_running(current, capsys):
+    text = current.read_text().replace("Some prose.", "Better prose.")
+    current.write_text(text.replace(":tags: []", ":tags: [hide-input]"))
+    problems = freshness.stale()
+    assert len(problems) == 2 and all("make refresh" in p for p in problems)
+    assert command.main(["refresh"]) == 0
+    assert freshness.stale() == []
+    nb = nbformat.read(freshness.edition("smoke") / "01-a.ipynb", 4)
+    assert "Better prose." in nb.cells[0].source
+    assert [c.execution_count for c in sources.code_cells(nb)] == [1, 1]
+
+
+def test_refresh_leaves_a_copy_of_other_code_alone(current, capsys):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    before = copy.read_bytes()
+    current.write_text(current.read_text().replace("import one", "import two"))
+    assert command.main(["refresh"]) == 1
+    assert copy.read_bytes() == before
+
+
+@pytest.mark.parametrize(("module", "counts"), [("one", True), ("two", True), ("other", False)])
+def test_only_helpers_that_the_chapter_needs_count(current, project, module, counts):
+    path = project / "src" / "helpers" / f"{module}.py"
+    path.write_text(path.read_text() + "z = 2\n")
+    problems = freshness.stale()
+    assert len(problems) == (2 if counts else 0)
+    assert all("other helpers" in p for p in problems)
+    assert command.main(["stale"]) == counts
+
+
+def test_words_of_helpers_do_not_count(current, project):
+    path = project / "src" / "helpers" / "two.py"
+    path.write_text('"""Words."""\n\n# and more\n' + path.read_text())
+    assert freshness.stale() == []
+
+
+def test_a_reader_who_has_seen_enough_is_no_trouble(current, project):
+    current.write_text(current.read_text().replace("import one", "import two"))
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "helpers.book", "stale"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    listing.stdout.close()
+    assert listing.stderr.read() == ""
+    assert listing.wait(timeout=60) == 1
+    listing.stderr.close()
+
+
+def test_a_copy_without_a_source_and_a_missing_copy_are_problems(current, project):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    shutil.copy(copy, copy.with_name("09-gone.ipynb"))
+    (freshness.edition("laptop") / "01-a.ipynb").unlink()
+    problems = freshness.stale()
+    assert any("09-gone.ipynb has no source" in p for p in problems)
+    assert any("chapters/01-a.ipynb missing" in p for p in problems)
+
+
+def test_new_words_for_a_claim_are_a_problem_where_the_claim_is_tested(current, project, copy_of):
+    def write(statement):
+        (project / "book" / "claims.yml").write_text(
+            f"- {{id: B1, part: I, paper: p, where: w, test: t, statement: {statement}, "
+            "chapter: 01-a}\n- {id: B2, part: I, paper: p, where: w, test: t, statement: x}\n"
+        )
+
+    write("old")
+    copy_of(current)
+    copy_of(current, "laptop")
+    assert freshness.stale() == []
+    write("new")
+    problems = freshness.stale()
+    assert len(problems) == 2 and all("claims.yml" in p for p in problems)
+
+
+def test_a_published_copy_made_at_smoke_is_a_problem(current):
+    shutil.copy(
+        freshness.edition("smoke") / "01-a.ipynb", freshness.edition("laptop") / "01-a.ipynb"
+    )
+    problems = freshness.stale()
+    assert [p for p in problems if "not made at profile laptop" in p]

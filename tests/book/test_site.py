@@ -1,0 +1,158 @@
+"""The rendered site: every local link, anchor and image exists, nothing comes from elsewhere."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import pytest
+
+from helpers import claims
+from helpers.book import sources
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = sorted((ROOT / "book" / "chapters").glob("*.ipynb"))
+LOADING = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src"}
+
+
+class Page(HTMLParser):
+    """Ids, links, loaded files and images of one page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = {key: value or "" for key, value in attrs}
+        self.ids |= {values[key] for key in ("id", "name") if values.get(key)}
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if values.get(LOADING.get(tag, "")):
+            self.loads.append(values[LOADING[tag]])
+        if tag == "link" and set(values.get("rel", "").split()) & {"stylesheet", "icon", "preload"}:
+            self.loads.append(values["href"])
+        if tag == "img":
+            self.images.append(values)
+
+
+def pages(root: Path) -> dict[Path, Page]:
+    return {
+        path: Page(path.read_text(encoding="utf8"))
+        for path in sorted(root.rglob("*.html"))
+        if "_static" not in path.relative_to(root).parts
+    }
+
+
+def broken_links(root: Path) -> list[str]:
+    """Local addresses that lead nowhere, with the page they stand on."""
+    found, known = [], pages(root)
+    for path, page in known.items():
+        for url in page.links + page.loads:
+            parts = urlsplit(url)
+            if parts.scheme or parts.netloc:
+                continue
+            file, anchor = urldefrag(url)
+            file = unquote(urlsplit(file).path)
+            target = (path.parent / file).resolve() if file else path
+            if not target.is_file():
+                found.append(f"{path.relative_to(root)}: no such file: {url}")
+            elif anchor and target in known and unquote(anchor) not in known[target].ids:
+                found.append(f"{path.relative_to(root)}: no such anchor: {url}")
+    return found
+
+
+def outside_loads(root: Path) -> list[str]:
+    """Scripts, styles, images and fonts that a page would fetch from another host."""
+    found = [
+        f"{path.relative_to(root)}: {url}"
+        for path, page in pages(root).items()
+        for url in page.loads
+        if urlsplit(url).netloc
+    ]
+    for style in root.rglob("*.css"):
+        text = style.read_text(encoding="utf8")
+        found += [
+            f"{style.relative_to(root)}: {url}"
+            for url in re.findall(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")]+)", text)
+        ]
+    return found
+
+
+def images_without_text(root: Path) -> list[str]:
+    """Images whose alternative text is missing or only the name of a file."""
+    return [
+        f"{path.relative_to(root)}: {image.get('src')}"
+        for path, page in pages(root).items()
+        for image in page.images
+        # the book's name stands beside its logo
+        if "logo__image" not in image.get("class", "")
+        if not (alt := image.get("alt", "").strip()) or re.search(r"\.(png|svg|jpe?g)$", alt)
+    ]
+
+
+def test_links_and_anchors_resolve(site):
+    assert broken_links(site) == []
+
+
+def test_nothing_comes_from_another_host(site):
+    assert outside_loads(site) == []
+
+
+def test_every_image_has_alternative_text(site):
+    assert images_without_text(site) == []
+
+
+def test_every_chapter_has_a_page_and_a_notebook_to_download(site):
+    for path in PUBLISHED:
+        page = site / "chapters" / f"{path.stem}.html"
+        assert page.is_file(), f"{path.stem} is not in _toc.yml"
+        downloads = [
+            url
+            for url in Page(page.read_text(encoding="utf8")).links
+            if url.endswith(f"{path.stem}.ipynb")
+        ]
+        assert downloads, f"{path.stem} has no link to its notebook"
+        # what is offered is a notebook that opens
+        nbformat.read((page.parent / downloads[0]).resolve(), 4)
+
+
+def test_the_ledger_page_and_its_json_show_every_claim(site):
+    rows = json.loads((site / "claims.json").read_text(encoding="utf8"))
+    known = claims.load()
+    assert {row["id"] for row in rows} == set(known)
+    text = (site / "ledger.html").read_text(encoding="utf8")
+    for row in rows:
+        assert f">{row['id']}<" in text
+        assert row["verdict"] in (*claims.VERDICTS, claims.TO_COME)
+
+
+def test_the_status_page_shows_every_chapter_and_none_is_outdated(site):
+    text = (site / "status.html").read_text(encoding="utf8")
+    assert text.count("class='state state-") == len(sources.sources())
+    assert "state-old" not in text
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_chapter_ran_to_its_end_without_a_warning(path):
+    cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code" and c.source.strip()]
+    assert all(cell.execution_count for cell in cells)
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+
+
+def test_these_checks_find_what_they_look_for(tmp_path):
+    (tmp_path / "style.css").write_text("@font-face { src: url('https://fonts.example/a.woff') }")
+    (tmp_path / "index.html").write_text(
+        '<a href="gone.html">x</a><a href="#nowhere">x</a><a href="#here">x</a><p id="here">'
+        '<script src="https://cdn.example/x.js"></script><img src="style.css" alt="fig.png">'
+        '<img src="style.css"><a href="https://example.org">fine</a>'
+    )
+    assert len(broken_links(tmp_path)) == 2
+    assert len(outside_loads(tmp_path)) == 2
+    assert len(images_without_text(tmp_path)) == 2

@@ -1,0 +1,53 @@
+"""A book of its own for the tests of claims: three claims, two chapters."""
+
+import pytest
+
+from helpers.project import Run
+
+CLAIMS = r"""
+papers:
+  smith2030: "Smith & Jones, 2030"
+claims:
+  - id: B1
+    part: I
+    paper: smith2030
+    where: Lemma 4.1
+    statement: "Stability is alignment times residual: $S < \\gamma$ & <b>more</b>."
+    test: "relative error below $10^{-8}$"
+    chapter: 02-stability
+  - id: B2
+    part: I
+    paper: smith2030
+    where: Theorem 1
+    statement: It costs \$5.
+    test: it does
+    chapter: 03-features
+  - id: Y1
+    part: II
+    paper: doe2031
+    where: Section 2
+    statement: Rare patterns are learned.
+    test: score above $0$
+"""
+FACTS = dict(
+    effect="+0.14 accuracy",
+    interval=(0.1, 0.18),
+    seeds=5,
+    data="MNIST",
+    run=Run("laptop", "cpu", 0, None),
+)
+
+
+@pytest.fixture
+def facts():
+    """What stands behind a verdict."""
+    return dict(FACTS)
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A folder `book` whose claims are those above."""
+    (tmp_path / "book" / "chapters").mkdir(parents=True)
+    (tmp_path / "book" / "claims.yml").write_text(CLAIMS)
+    monkeypatch.setenv("BOOK_ROOT", str(tmp_path))
+    return tmp_path / "book"

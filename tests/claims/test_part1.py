@@ -1,0 +1,260 @@
+"""The rules of Part I on rows whose truth is known: four kinds of rows for each.
+
+True rows must be reproduced, false ones not reproduced, rows without information inconclusive, and
+the nearest thing that looks like the claim and is not must not pass. Planted faults in the rules
+themselves show that these tests bite.
+"""
+
+import functools
+import importlib
+import inspect
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import claims
+from helpers.claims import part1
+from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+
+SIZES = (10, 30, 100, 200, 500, 1_000)
+TRIALS = 10
+TITLES = {"mnist": "MNIST, 1 vs 7", "cifar10": "CIFAR-10, cat vs ship"}
+
+
+def table(draw, noise=0.01, **axes):
+    """One row a combination of the axes, each a list or a number of trials, with `noise`."""
+    rows = pd.DataFrame(itertools.product(*axes.values()), columns=list(axes))
+    rows["noise"] = np.random.default_rng(draw).normal(0, noise, len(rows))
+    rows["data_source"] = "made up"
+    return rows
+
+
+def curve(rows, start, end):
+    """A course from `start` at the smallest N to `end` at the largest, on a logarithmic axis."""
+    way = np.log(rows["samples"] / SIZES[0]) / np.log(SIZES[-1] / SIZES[0])
+    return start + (end - start) * way + rows["noise"]
+
+
+def shuffled(rows, column, within, draw=1):
+    """The same rows with one column permuted within each group: the label says nothing now."""
+    generator = np.random.default_rng(draw)
+    return rows.assign(
+        **{column: rows.groupby(within)[column].transform(lambda c: generator.permutation(c))}
+    )
+
+
+# -- the rows of each claim ------------------------------------------------------------------------
+
+
+def lemma(kind):
+    rows = table(0, activation=["relu", "tanh"], start=["zero", "random"], query=["zero"],
+                 trial=range(TRIALS))  # fmt: skip
+    error = {"true": 1e-13, "false": 0.3, "nothing": np.nan}.get(kind)
+    if kind == "near":  # the alignment with another sample in the place of its own
+        features = np.random.default_rng(0).normal(size=(8, 40))
+        labels, query = np.random.default_rng(1).normal(size=8), features[0] + 0.1
+        whole = np.linalg.pinv(features) @ labels
+        without = np.linalg.pinv(features[1:]) @ labels[1:]
+        change = whole - without
+        others = features[np.arange(8) != 1]
+        direction = features[1] - np.linalg.pinv(others) @ (others @ features[1])
+        product = query @ direction / (direction @ direction) * (features[0] @ change)
+        error = abs(query @ change - product) / abs(query @ change)
+    return part1.product_identity(rows.assign(error=error))
+
+
+def residuals(kind):
+    noise = 5.0 if kind == "nothing" else 0.02
+    rows = table(0, noise, activation=["phi2", "phi4"], alpha=[0.25, 0.5], samples=SIZES,
+                 trial=range(TRIALS))  # fmt: skip
+    # near: the training error of an interpolator in the place of the test error
+    test_error = {"false": 0.6, "near": 0.0}.get(kind, 0.3)
+    rows = rows.assign(leave_one_out_error=0.3 + rows["noise"], test_error=test_error)
+    return part1.leave_one_out(rows, 1e-13)
+
+
+def spreads(kind):
+    rows = table(0, 3.0 if kind == "nothing" else 0.03, activation=["phi2", "relu"],
+                 dim=[100, 400, 1_600, 6_400], trial=range(TRIALS))  # fmt: skip
+    # near: a spread that shrinks, but not at the rate of concentration
+    power = {"false": 0.0, "near": -0.25}.get(kind, -0.5)
+    return part1.concentration(
+        rows.assign(resample_sd=rows["dim"] ** power * np.exp(rows["noise"]))
+    )
+
+
+def bounded(kind):
+    rows = table(0, 2.0 if kind == "nothing" else 0.01, activation=["phi2", "relu"],
+                 alpha=[0.25, 0.5], samples=SIZES, trial=range(TRIALS))  # fmt: skip
+    above = {"true": 0.2, "false": -0.2, "nothing": 0.0, "near": 0.0}[kind]
+    return part1.above_bound(rows.assign(bound=0.3, resample_mean=0.3 + above + rows["noise"]))
+
+
+def by_share(kind):
+    rows = table(0, 1.0 if kind == "nothing" else 0.01, activation=["phi2", "phi4"],
+                 alpha=[0.25, 0.5], samples=SIZES[3:], trial=range(TRIALS))  # fmt: skip
+    gain = {"true": 1.0, "false": -1.0, "nothing": 0.0, "near": 1.0}[kind]
+    value = 0.5 + gain * rows["alpha"] + rows["noise"]
+    rows = rows.assign(spurious_accuracy=value, alignment_mean=value)
+    if kind == "near":  # which of the two shares a row has is drawn at random
+        rows = shuffled(rows, "alpha", ["activation", "samples", "trial"])
+    return part1.share(rows)
+
+
+def ntk(kind):
+    names = ["h0+h1", "h0+h3"]
+    rows = table(0, 0.5 if kind == "nothing" else 0.002, derivative=names, samples=SIZES,
+                 trial=range(TRIALS))  # fmt: skip
+    # near: the constant of random features, which has another power of the share
+    measured = {"false": 0.6, "near": 0.33}.get(kind, 0.25)
+    limits = dict.fromkeys(names, 1e-4)
+    return part1.ntk_constant(
+        rows.assign(resample_mean=measured + rows["noise"], equivalent=0.25, theorem=0.2), limits
+    )
+
+
+def dials(kind):
+    names = ["rf", "ntk"]
+    rows = table(0, 1.0 if kind == "nothing" else 0.005, dial=names, alpha=[0.25, 0.5],
+                 samples=SIZES, trial=range(TRIALS))  # fmt: skip
+    # near: twice the same activation
+    effect = {"true": 0.1, "false": -0.1}.get(kind, 0.0)
+    return part1.activation_dial(rows.assign(difference=effect + rows["noise"]), names, "ntk", "")
+
+
+def trade_off_rows(kind, noise, **axes):
+    rows = table(0, noise, **axes, samples=SIZES, trial=range(TRIALS))
+    ends = {"true": (0.9, 0.55), "false": (0.55, 0.9)}.get(kind, (0.7, 0.7))
+    return rows.assign(
+        test_accuracy=curve(rows, 0.5, 0.95 if kind in ("true", "false") else 0.5),
+        spurious_accuracy=curve(rows, *ends),
+    )
+
+
+def synthetic(kind):
+    noise = {"nothing": 2.0, "near": 0.05}.get(kind, 0.005)  # near: an untrained network
+    rows = trade_off_rows(kind, noise, activation=["phi2", "phi4"], alpha=[0.25, 0.5])
+    sign = {"true": 1, "false": -1}.get(kind, 0)
+    rows["spurious_accuracy"] += sign * 0.04 * (rows["activation"] == "phi2")
+    return part1.synthetic_trade_off(rows)
+
+
+def images(kind):
+    noise = {"nothing": 2.0, "near": 0.05}.get(kind, 0.005)
+    return part1.image_trade_off(trade_off_rows(kind, noise, dataset=list(TITLES)), TITLES)
+
+
+def image_degrees(kind):
+    rows = table(0, 1.0 if kind == "nothing" else 0.01, dataset=list(TITLES), scaling=["raw"],
+                 derivative=["h0+h1", "h0+h7"], samples=SIZES, trial=range(TRIALS))  # fmt: skip
+    sign = {"true": 1, "false": -1, "nothing": 0, "near": 1}[kind]
+    value = 0.6 + sign * 0.1 * (rows["derivative"] == "h0+h1") + rows["noise"]
+    rows = rows.assign(spurious_accuracy=value, spurious_auc=value)
+    if kind == "near":  # which of the two derivatives a row has is drawn at random
+        rows = shuffled(rows, "derivative", ["dataset", "scaling", "samples", "trial"])
+    return part1.image_degree(rows, TITLES, {"raw": "raw, 0 to 255"})
+
+
+def networks(rule, kind):
+    noise = {"nothing": 2.0, "near": 0.05}.get(kind, 0.005)
+    rows = trade_off_rows(kind, noise, panel=["one", "another"]).assign(chance=0.1)
+    if kind == "false":  # both halves: the rule calls the rise of test accuracy alone "partly"
+        rows["test_accuracy"] = curve(rows, 0.9, 0.5)
+    return rule(rows)
+
+
+def slack(kind):
+    rows = table(0, 20.0 if kind == "nothing" else 0.01, features=["RF", "NTK"],
+                 family=["Gaussian"], model=["a", "b"], data=["α = 0.5"], samples=SIZES,
+                 trial=range(TRIALS))  # fmt: skip
+    # near: a bound that is too small by as little as three standard errors
+    over = {"true": -0.1, "false": 0.1, "nothing": 0.0, "near": 0.01}[kind]
+    return part1.generalisation_bound(
+        rows.assign(over_bound=over + rows["noise"], off_product=rows["noise"])
+    )
+
+
+def predictions(kind):
+    rows = table(0, 5.0 if kind == "nothing" else 0.005, family=["RF", "NTK"], cell=list("abc"),
+                 samples=[200], trial=range(TRIALS))  # fmt: skip
+    level = rows["cell"].map({"a": 0.55, "b": 0.7, "c": 0.9})
+    off = {"false": 0.2}.get(kind, 0.0)
+    rows = rows.assign(spurious_accuracy=level, prediction=level + off + rows["noise"], lawful=True)
+    if kind == "near":  # the right predictions, of other cells
+        rows["prediction"] = rows["cell"].map({"a": 0.7, "b": 0.9, "c": 0.55}) + rows["noise"]
+    return part1.predicted_memory(rows)
+
+
+def signs(kind):
+    noise = {"nothing": 2.0, "near": 0.05}.get(kind, 0.005)
+    rows = trade_off_rows(kind, noise, derivative=["h0+h1"], alpha=[0.5])
+    regimes = {"true": (0.5, 0.3), "nothing": (np.nan, np.nan)}.get(kind, (0.3, 0.5))
+    return part1.appendix_signs(rows, {"relu": regimes}, {"relu": kind == "true"})
+
+
+ROWS = {
+    "B1": lemma, "B2": residuals, "B3": spreads, "B4": bounded, "B5": ntk, "B6": dials,
+    "B7": by_share, "B8": slack, "B9": predictions, "B10": synthetic, "B11": images,
+    "B12": image_degrees, "B13": functools.partial(networks, part1.plain_networks),
+    "B14": functools.partial(networks, part1.residual_networks), "B15": signs,
+}  # fmt: skip
+
+
+# -- the tests -------------------------------------------------------------------------------------
+
+
+def test_every_claim_of_the_part_has_a_rule_and_its_rows():
+    of_the_part = {claim.id for claim in claims.load().values() if claim.id.startswith("B")}
+    assert set(ROWS) == {name for name in claims.RULES if name.startswith("B")} == of_the_part
+
+
+@pytest.mark.parametrize("claim", ROWS)
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [("true", REPRODUCED), ("false", NOT_REPRODUCED), ("nothing", INCONCLUSIVE)],
+)
+def test_rows_whose_truth_is_known(claim, kind, verdict):
+    judgement = ROWS[claim](kind)
+    assert judgement.claim == claim
+    assert judgement.verdict == verdict, judgement
+
+
+@pytest.mark.parametrize("claim", ROWS)
+def test_the_nearest_thing_does_not_pass(claim):
+    assert ROWS[claim]("near").verdict != REPRODUCED
+
+
+@pytest.mark.parametrize("claim", ROWS)
+def test_rows_that_cannot_be_judged_are_refused_by_name(claim):
+    rule = claims.RULES[claim]
+    others = [None] * (len(inspect.signature(rule).parameters) - 1)
+    with pytest.raises(ValueError, match=rf"claim {claim}: the rows lack"):
+        rule(pd.DataFrame({"other": [1]}), *others)
+    needs = inspect.getclosurevars(rule).nonlocals["needs"]
+    with pytest.raises(ValueError, match=rf"claim {claim}: there are no rows"):
+        rule(pd.DataFrame(columns=list(needs)), *others)
+
+
+# module, what stands there, the fault, and the claim whose tests notice
+FAULTS = [
+    ("features", "> 5", "> -50", "B4", "near"),
+    ("features", "< 0.2 for name", "< 2.0 for name", "B3", "near"),
+    ("memory", '(part["z"] <= 2)', '(part["z"] <= 200)', "B8", "near"),
+    ("memory", "off < 0.03", "off < 0.4", "B9", "near"),
+]
+
+
+@pytest.mark.parametrize(("module", "text", "fault", "claim", "kind"), FAULTS)
+def test_a_planted_fault_is_noticed(monkeypatch, module, text, fault, claim, kind):
+    found = importlib.import_module(f"helpers.claims.part1.{module}")
+    source = inspect.getsource(found)
+    assert text in source
+    for name in list(claims.RULES):  # restored afterwards
+        monkeypatch.setitem(claims.RULES, name, claims.RULES[name])
+    broken = dict(found.__dict__)
+    exec(compile(source.replace(text, fault), found.__file__, "exec"), broken)
+    right = claims.RULES[claim]  # the broken one has just taken its place
+    monkeypatch.setattr(part1, right.__name__, right)
+    assert ROWS[claim](kind).verdict == REPRODUCED

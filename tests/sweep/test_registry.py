@@ -1,0 +1,57 @@
+"""Experiments by name, what they refuse, and what a trial is told."""
+
+import pickle
+
+import pytest
+
+from helpers.sweep import Experiment, experiment, get, grid, names, register
+
+
+def test_register_and_get(registry, toy):
+    found = register(toy())
+    assert get("toy") is found and names() == ["toy"]
+    register(toy())  # a module that is loaded again
+    with pytest.raises(ValueError, match="unknown experiment 'tox': known are toy"):
+        get("tox")
+    with pytest.raises(ValueError, match="two experiments are called 'toy'"):
+        register(Experiment("toy", lambda call: {}, list, 0.0, bool))
+
+
+def test_the_decorator_registers_and_leaves_the_trial_as_it_was(registry):
+    def trial(call):
+        return {"y": call.x}
+
+    options = dict(cells=lambda profile: grid(x=[1, 2]), tolerance=0.1, cheap=lambda cell: True)
+    twice = experiment("one", **options)(experiment("two", **options, audited=False)(trial))
+    assert twice is trial and names() == ["one", "two"]
+    assert get("one").trial is get("two").trial is trial
+    assert get("one").audited and not get("two").audited
+    with pytest.raises(ValueError, match="two experiments are called 'one'"):
+        experiment("one", **options)(lambda call: {})
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": "a/b"}, "experiment name 'a/b'"),
+        ({"name": ""}, "experiment name ''"),
+        ({"tolerance": {"y": 1.0}}, "lacks the key 'default'"),
+        (
+            {"cells": lambda profile: grid(x=1, data_dir="")},
+            r"\['data_dir'\] are of",
+        ),
+        ({"cells": lambda profile: grid(device="", seconds=1)}, r"\['device', 'seconds'\] are of"),
+    ],
+)
+def test_experiments_that_cannot_work_are_refused(change, message):
+    usual = dict(name="e", trial=lambda call: {}, cells=list, tolerance=0.0, cheap=bool)
+    with pytest.raises(ValueError, match=message):
+        Experiment(**(usual | change)).call({}, {})
+
+
+def test_a_call_has_the_parameters_by_name_and_says_which_there_are(toy):
+    call = toy().call({"x": 3}, {"device": "mps"})
+    assert (call.x, call["x"], call.device, call.data_dir) == (3, 3, "mps", None)
+    with pytest.raises(AttributeError, match="has no 'y': it has .'data_dir', 'device', 'x'"):
+        _ = call.y
+    assert pickle.loads(pickle.dumps(call)) == call

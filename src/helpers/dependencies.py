@@ -8,7 +8,9 @@ Read from the text, so that neither torch nor an experiment is imported:
 - ``sweep.results("resnet", run)`` reaches the module that registers the experiment "resnet". Names
   that are no literals are those among the strings of the text, and all experiments if none is.
 
-Where the text does not tell, more modules are reached, never fewer.
+Where a text does not tell, more modules are reached rather than fewer. What it cannot see is a name
+of an experiment that is put together from pieces or comes from another module while some other
+experiment is named in full: chapters write such names out.
 
 What is hashed is the syntax tree without docstrings (and so without comments and layout): words
 may change freely, an operator may not.

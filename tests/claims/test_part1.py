@@ -237,6 +237,125 @@ def test_rows_that_cannot_be_judged_are_refused_by_name(claim):
         rule(pd.DataFrame(columns=list(needs)), *others)
 
 
+# -- one part of a claim without the others --------------------------------------------------------
+
+
+def one_cell(rows, column, value, **where):
+    """The rows with another value in a column where all conditions hold."""
+    there = np.logical_and.reduce([rows[name] == wanted for name, wanted in where.items()])
+    return rows.assign(**{column: rows[column].where(~there, value)})
+
+
+def refused(monkeypatch, kind_of_rows, change):
+    """What the rule says of true rows after a change of them (the rows go through the rule)."""
+    (claim,) = [name for name, made in ROWS.items() if made is kind_of_rows]
+    rule, judged = claims.RULES[claim], []
+
+    def changed(rows, *others, **settings):
+        judged.append(rule(change(rows), *others, **settings))
+        return judged[0]
+
+    monkeypatch.setattr(part1, rule.__name__, changed)
+    kind_of_rows("true")
+    return judged[0].verdict
+
+
+PARTS = {
+    "B1: one start": (lemma, lambda r: one_cell(r, "error", 1e-6, start="zero", trial=3)),
+    "B1: half unknown": (lemma, lambda r: one_cell(r, "error", np.nan, trial=3)),
+    "B2: small N alone": (
+        residuals,
+        lambda r: r.assign(
+            leave_one_out_error=r["leave_one_out_error"] + 0.2 * (r["samples"] >= 100)
+        ),
+    ),
+    "B3: one activation": (
+        spreads,
+        lambda r: r.assign(resample_sd=r["resample_sd"].where(r["activation"] == "relu", 1.0)),
+    ),
+    "B4: one cell": (
+        bounded,
+        lambda r: one_cell(r, "resample_mean", 0.3, activation="relu", samples=30),
+    ),
+    "B5: one derivative": (
+        ntk,
+        lambda r: r.assign(resample_mean=r["resample_mean"] + 0.1 * (r["derivative"] == "h0+h1")),
+    ),
+    "B5: small N alone": (
+        ntk,
+        lambda r: r.assign(resample_mean=r["resample_mean"] + 0.1 * (r["samples"] == SIZES[-1])),
+    ),
+    "B6: one cell": (dials, lambda r: one_cell(r, "difference", 0.0, dial="rf", samples=30)),
+    "B7: alignment alone": (by_share, lambda r: r.assign(spurious_accuracy=0.7)),
+    "B7: accuracy alone": (by_share, lambda r: r.assign(alignment_mean=0.5)),
+    "B8: one cell": (slack, lambda r: one_cell(r, "over_bound", 0.2, model="a", samples=30)),
+    "B9: one cell": (predictions, lambda r: one_cell(r, "prediction", 0.85, family="RF", cell="b")),
+    "B10: no fall": (
+        synthetic,
+        lambda r: r.assign(spurious_accuracy=0.7 + 0.04 * (r["activation"] == "phi2")),
+    ),
+    "B10: no degree": (
+        synthetic,
+        lambda r: r.assign(
+            spurious_accuracy=r["spurious_accuracy"] - 0.04 * (r["activation"] == "phi2")
+        ),
+    ),
+    "B11: one data set": (images, lambda r: r.assign(
+        spurious_accuracy=r["spurious_accuracy"].where(r["dataset"] == "mnist", 0.7))),
+    "B12: AUC alone": (image_degrees, lambda r: r.assign(spurious_accuracy=0.7)),
+    "B12: accuracy alone": (image_degrees, lambda r: r.assign(spurious_auc=0.7)),
+    "B15: one curve is flat": (signs, lambda r: pd.concat(
+        [r, r.assign(derivative="h0+h3", spurious_accuracy=0.7)])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_a_claim_is_not_the_claim(monkeypatch, part):
+    assert refused(monkeypatch, *PARTS[part]) != REPRODUCED
+
+
+def test_the_sides_of_a_claim_count():
+    assert part1.leave_one_out(table_of_residuals(), 1e-13).verdict == REPRODUCED
+    assert part1.leave_one_out(table_of_residuals(), 1e-3).verdict == "partly"
+
+
+def table_of_residuals():
+    rows = table(0, 0.02, activation=["phi2"], alpha=[0.5], samples=SIZES, trial=range(TRIALS))
+    return rows.assign(leave_one_out_error=0.3 + rows["noise"], test_error=0.3)
+
+
+def test_networks_must_end_near_chance_where_the_grid_reaches_the_size_of_the_paper():
+    rows = trade_off_rows("true", 0.005, panel=["one"]).assign(chance=0.1)
+    large = rows.assign(samples=rows["samples"].replace(SIZES[-1], 50_000))
+    assert part1.plain_networks(rows).verdict == REPRODUCED
+    assert part1.plain_networks(large).verdict == "partly"  # it ends at 0.55
+
+
+def test_appendix_without_regimes_or_shares_is_refused():
+    rows = trade_off_rows("true", 0.005, derivative=["h0+h1"], alpha=[0.5])
+    with pytest.raises(ValueError, match="claim B15: no activation"):
+        part1.appendix_signs(rows, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("claim", "rows"),
+    [
+        ("B10", trade_off_rows("true", 0.005, activation=["phi2", "phi4"], alpha=[0.25])),
+        ("B5", table(0, derivative=["h0+h1"], samples=SIZES, trial=range(3)).assign(
+            resample_mean=0.25, equivalent=0.25, theorem=0.2)),
+    ],
+)  # fmt: skip
+def test_a_condition_that_is_missing_is_named_with_the_claim(claim, rows):
+    others = ({"h0+h1": 0.0, "h0+h3": 0.0},) if claim == "B5" else ()
+    with pytest.raises(ValueError, match=f"claim {claim}: the rows have nothing for"):
+        claims.RULES[claim](rows, *others)
+
+
+def test_rows_that_are_no_table_are_refused():
+    with pytest.raises(TypeError, match="claim B7: a table is needed, not list"):
+        part1.share([1, 2])
+
+
 # module, what stands there, the fault, and the claim whose tests notice
 FAULTS = [
     ("features", "> 5", "> -50", "B4", "near"),

@@ -55,3 +55,25 @@ def test_a_call_has_the_parameters_by_name_and_says_which_there_are(toy):
     with pytest.raises(AttributeError, match="has no 'y': it has .'data_dir', 'device', 'x'"):
         _ = call.y
     assert pickle.loads(pickle.dumps(call)) == call
+
+
+def test_the_decorator_without_brackets_is_refused():
+    with pytest.raises(TypeError, match="takes a name and settings in brackets"):
+
+        @experiment
+        def trial(call):
+            return {}
+
+
+@pytest.mark.parametrize("part", ["cells", "cheap", "group"])
+def test_what_must_be_a_function_is_checked_at_the_door(part):
+    settings = dict(cells=lambda p: [{"x": 1}], tolerance=1e-9, cheap=lambda cell: True)
+    with pytest.raises(TypeError, match=f"experiment odd: {part} is \\[\\], not a function"):
+        Experiment("odd", lambda call: {}, **(settings | {part: []}))
+
+
+def test_a_context_that_no_trial_knows_is_refused():
+    made = Experiment("plain", lambda call: {"y": 1}, cells=lambda p: [{"x": 1}], tolerance=1e-9,
+                      cheap=lambda cell: True)  # fmt: skip
+    with pytest.raises(ValueError, match=r"the context has \['devise'\]: it may have device"):
+        made.call({"x": 1}, {"devise": "cpu"})

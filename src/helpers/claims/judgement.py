@@ -100,12 +100,15 @@ def rule(claim: str, *, needs: tuple[str, ...]) -> Callable[[Callable], Callable
     """Decorator for the rule of one claim, whose first argument is a table with these columns.
 
     Raises (when the rule is called):
-        ValueError: no rows, or rows without a needed column.
+        TypeError: rows that are no table.
+        ValueError: no rows, or rows without a needed column, condition or size.
     """
 
     def decorated(judge: Callable[..., Judgement]) -> Callable[..., Judgement]:
         @functools.wraps(judge)
         def checked(rows: Any, *args: Any, **settings: Any) -> Judgement:
+            if not hasattr(rows, "columns"):
+                raise TypeError(f"claim {claim}: a table is needed, not {type(rows).__name__}")
             if missing := [name for name in needs if name not in rows.columns]:
                 raise ValueError(
                     f"claim {claim}: the rows lack {', '.join(missing)}; they have "
@@ -117,6 +120,8 @@ def rule(claim: str, *, needs: tuple[str, ...]) -> Callable[[Callable], Callable
                 found = judge(rows, *args, **settings)
             except (ValueError, TypeError) as error:
                 raise type(error)(f"claim {claim}: {error}") from error
+            except LookupError as error:
+                raise ValueError(f"claim {claim}: the rows have nothing for {error}") from error
             object.__setattr__(found, "claim", claim)
             return found
 

@@ -1,4 +1,7 @@
-"""Noise frames around images, and cores that are blanked or resampled."""
+"""Noise frames around images, and cores that are blanked or resampled.
+
+Source: the framed images of Bombari & Mondelli 2024, Figures 1 and 2.
+"""
 
 from collections.abc import Sequence
 

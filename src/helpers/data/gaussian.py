@@ -1,4 +1,7 @@
-"""Samples of the Gaussian models of which `theory` has the closed forms."""
+"""Samples of the Gaussian models of which `theory` has the closed forms.
+
+Source: two blocks as in Bombari & Mondelli 2024; mixtures after Lim, Kim & Moon 2025.
+"""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,7 @@
-"""Waterbirds and CelebA from the folders in which their authors publish them."""
+"""Waterbirds and CelebA from the folders in which their authors publish them.
+
+Source: Sagawa et al. 2020; Liu et al. 2015.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,6 +1,8 @@
 """Labelled images: MNIST, Fashion-MNIST, CIFAR-10, and where they are found.
 
 All random numbers come from CPU generators, so a seed gives the same data whatever the device.
+
+Source: the data sets' authors, see the licences of the data.
 """
 
 from __future__ import annotations

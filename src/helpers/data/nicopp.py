@@ -2,6 +2,8 @@
 
 Nothing of it can be shipped with the book; this edition has seen no picture of it. The pipeline is
 tested on a folder of the same layout that the tests make themselves.
+
+Source: Zhang et al. 2023 (NICO++).
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Planted memory: a training set in which it is known what has to be memorised."""
+"""Planted memory: a training set in which it is known what has to be memorised.
+
+Ours, in the manner of Maini et al. 2023.
+"""
 
 from dataclasses import replace
 from typing import NamedTuple

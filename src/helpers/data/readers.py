@@ -1,4 +1,7 @@
-"""Files of images in the formats in which the data sets are published."""
+"""Files of images in the formats in which the data sets are published.
+
+Source: the formats as their authors publish them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What all kernels ask of their inputs, and how they keep a block symmetric."""
+"""What all kernels ask of their inputs, and how they keep a block symmetric.
+
+Ours.
+"""
 
 import torch
 

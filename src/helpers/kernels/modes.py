@@ -1,4 +1,7 @@
-"""Leading eigenvalues and eigenvectors of a kernel, from its products with vectors."""
+"""Leading eigenvalues and eigenvectors of a kernel, from its products with vectors.
+
+Source: Lanczos 1950 and block subspace iteration (Golub & Van Loan 2013, chapters 8 and 10).
+"""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Gram blocks of random features, streamed in chunks of neurons."""
+"""Gram blocks of random features, streamed in chunks of neurons.
+
+Source: Rahimi & Recht 2007; the scaling of the weights is that of Bombari & Mondelli 2024.
+"""
 
 import math
 from collections.abc import Iterator

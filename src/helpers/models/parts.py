@@ -1,4 +1,7 @@
-"""What networks share: pixels normalised inside, weights from a seed, sizes that are checked."""
+"""What networks share: pixels normalised inside, weights from a seed, sizes that are checked.
+
+Ours.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

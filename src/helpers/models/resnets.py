@@ -1,4 +1,7 @@
-"""Residual networks: torchvision's, narrowed and with other stems, and small ones."""
+"""Residual networks: torchvision's, narrowed and with other stems, and small ones.
+
+Source: He et al. 2016; the narrow ones are ours.
+"""
 
 import torch
 from torch import nn

@@ -1,4 +1,8 @@
-"""Accuracies, by sign, by class and by group; covariance and AUC of outputs with labels."""
+"""Accuracies, by sign, by class and by group; covariance and AUC of outputs with labels.
+
+Source: signs, covariance and spurious accuracy as in Bombari & Mondelli 2024; groups and the
+worst of them as in Sagawa et al. 2020.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""What the remedies share: fitting epochs, class weights, copies, the last layer and its inputs."""
+"""What the remedies share: fitting epochs, class weights, copies, the last layer and its inputs.
+
+Source: the training of You et al. 2025 as released, where a choice is no standard.
+"""
 
 import copy
 import math

@@ -1,4 +1,7 @@
-"""The contrast of free outputs, which no network has to produce."""
+"""The contrast of free outputs, which no network has to produce.
+
+Ours.
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,7 @@
-"""The last layer fitted anew on balanced data."""
+"""The last layer fitted anew on balanced data.
+
+Source: Kirichenko et al. 2023.
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Masks that prune weights: by magnitude, by gradient, at random."""
+"""Masks that prune weights: by magnitude, by gradient, at random.
+
+Source: the pruned branch of SDCLR (Jiang et al. 2021) as You et al. 2025 release it.
+"""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""How a network is fine-tuned against its memory: the recipe and the names that it takes."""
+"""How a network is fine-tuned against its memory: the recipe and the names that it takes.
+
+Source: the released code of You et al. 2025.
+"""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Confidence intervals over independent repetitions."""
+"""Confidence intervals over independent repetitions.
+
+Source: Student 1908; Efron & Tibshirani 1993 for the bootstrap.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -1,6 +1,8 @@
 """How likely a study is to find an effect that is there: images, comparisons, networks.
 
 Shares and accuracies are numbers from 0 to 1, not points of a hundred.
+
+Source: exact powers of McNemar's test and of Student's t test (Cohen 1988); searches are ours.
 """
 
 import math

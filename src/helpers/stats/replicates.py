@@ -1,4 +1,7 @@
-"""From rows of results to statements over independent repetitions (trials, networks, splits)."""
+"""From rows of results to statements over independent repetitions (trials, networks, splits).
+
+Ours, on the tests and intervals of this package.
+"""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -148,13 +151,20 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def z_score(values: Sequence[float]) -> float:
-    """Mean over its standard error; a difference that never varies counts by its sign.
+    """Mean over its standard error; a difference that never varies counts by its sign, if any.
+
+    NaN without two values, or with one that is NaN: nothing is known then.
 
     >>> round(z_score([1.0, 2.0, 3.0]), 3), z_score([-1.0, -1.0])
     (3.464, -inf)
     """
-    error = stats.sem(values)
-    return float(np.mean(values) / error) if error > 0 else math.copysign(math.inf, np.mean(values))
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or np.isnan(values).any():
+        return math.nan
+    mean, error = float(values.mean()), float(stats.sem(values))
+    if error > 0:
+        return mean / error
+    return math.copysign(math.inf, mean) if mean else 0.0
 
 
 def fall(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -1,4 +1,7 @@
-"""Tests of one number against another."""
+"""Tests of one number against another.
+
+Source: Welch 1947; McNemar 1947.
+"""
 
 from __future__ import annotations
 

@@ -66,6 +66,10 @@ class Experiment:
                 f"experiment name {self.name!r}: use letters, digits, '-' and '_', "
                 "since it names the results file"
             )
+        for part in ("trial", "cells", "cheap", "group"):
+            given = getattr(self, part)
+            if not callable(given) and not (part == "group" and given is None):
+                raise TypeError(f"experiment {self.name}: {part} is {given!r}, not a function")
         if isinstance(self.tolerance, dict) and "default" not in self.tolerance:
             raise ValueError(f"experiment {self.name}: tolerance lacks the key 'default'")
 
@@ -81,7 +85,12 @@ class Experiment:
         return names
 
     def call(self, cell: Cell, context: dict[str, Any]) -> Call:
-        """All that the trial is told; ValueError for a cell with other parameters."""
+        """All that the trial is told; ValueError for other parameters, or an unknown context."""
+        if unknown := context.keys() - CONTEXT.keys():
+            raise ValueError(
+                f"experiment {self.name}: the context has {sorted(unknown)}: it may have "
+                f"{', '.join(CONTEXT)}"
+            )
         if cell.keys() != self.parameters:
             raise ValueError(
                 f"experiment {self.name}, cell {cell}: its parameters are {sorted(self.parameters)}"
@@ -126,6 +135,8 @@ def experiment(name: str, **settings: Any) -> Callable[[Callable], Callable]:
 
     The name is written out where it is used: what a chapter depends on is read from the text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"@experiment takes a name and settings in brackets, not {name!r}")
 
     def registered(trial: Callable) -> Callable:
         register(Experiment(name, trial, **settings))

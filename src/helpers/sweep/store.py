@@ -124,7 +124,7 @@ class Store:
         rows: key of the cell -> {column: value}.
     """
 
-    def __init__(self, path: Path, parameters: frozenset[str]):
+    def __init__(self, path: Path, parameters: frozenset[str]) -> None:
         self.path = path
         self._names = parameters
         self.header: list[str] = []

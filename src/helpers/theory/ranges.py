@@ -1,4 +1,7 @@
-"""The ranges in which laws hold, and the root that two of them share."""
+"""The ranges in which laws hold, and the root that two of them share.
+
+Ours.
+"""
 
 import math
 from collections.abc import Callable

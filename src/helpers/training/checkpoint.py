@@ -1,4 +1,7 @@
-"""The state of a training on disk, whole or not at all."""
+"""The state of a training on disk, whole or not at all.
+
+Ours.
+"""
 
 import hashlib
 import os

@@ -1,4 +1,7 @@
-"""Fine-tuning of a pretrained network on pictures in files."""
+"""Fine-tuning of a pretrained network on pictures in files.
+
+Ours, after Yang, Chou & Chaudhuri 2022.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""Networks trained in lock step: each operation of a step runs once for all of them."""
+"""Networks trained in lock step: each operation of a step runs once for all of them.
+
+Ours.
+"""
 
 import copy
 import math

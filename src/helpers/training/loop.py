@@ -1,4 +1,7 @@
-"""Training of one network."""
+"""Training of one network.
+
+Ours; what a paper's code does otherwise is said where a recipe is made.
+"""
 
 import copy
 import math

@@ -1,4 +1,7 @@
-"""Training of many networks at once: in lock step where that can be, else one after the other."""
+"""Training of many networks at once: in lock step where that can be, else one after the other.
+
+Ours.
+"""
 
 import hashlib
 import math

@@ -4,6 +4,8 @@ The margin of a sample with label :math:`y = \pm1` and output f is :math:`u = yf
 `logistic`, `squared`, `sd(lam)`, `marg_log(lam)`, `sigma_damp(T)`, or `named` by a name and a
 strength; `fit_linear` minimises one among linear functions, `fit_kernel` follows its gradient with
 a fixed kernel. Everything is a function of torch tensors (`fit_linear` also takes numpy arrays).
+
+Source: Puli et al. 2023 (margin control), which Lim, Kim & Moon 2025 compare with.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Outputs of a network in evaluation mode, batch by batch."""
+"""Outputs of a network in evaluation mode, batch by batch.
+
+Ours.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

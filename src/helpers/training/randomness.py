@@ -1,4 +1,7 @@
-"""The random numbers of a training: order of the samples, noise, augmentation."""
+"""The random numbers of a training: order of the samples, noise, augmentation.
+
+Ours.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,7 @@
-"""How a network is trained: the recipe, its checks, and the record of a run."""
+"""How a network is trained: the recipe, its checks, and the record of a run.
+
+Ours.
+"""
 
 import math
 import warnings

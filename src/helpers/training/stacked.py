@@ -4,6 +4,8 @@ Since the networks share their batches, the first layer of all of them is one la
 samples in which a network differs from the others enter as a correction of its first layer, a few
 rows at a time. Activations are kept as (network, unit, sample), an order in which no product of the
 forward or of the backward pass needs a copy.
+
+Ours.
 """
 
 import copy

@@ -55,7 +55,7 @@ def trade_off(rows: pd.DataFrame, by: Sequence[str]) -> dict:
 @rule("B1", needs=("activation", "start", "query", "trial", "error"))
 def product_identity(rows: pd.DataFrame) -> Judgement:
     """The identity holds to rounding: `error` is relative, both sides from their definitions."""
-    worst = rows.groupby(["activation", "start"])["error"].max()
+    worst = rows.groupby(["activation", "start"])["error"].agg(lambda e: e.max(skipna=False))
     checks = {
         f"relative error below 1e-10, {name}, start {start}": error < 1e-10
         for (name, start), error in worst.items()

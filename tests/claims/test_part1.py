@@ -319,8 +319,40 @@ def test_the_sides_of_a_claim_count():
     assert part1.leave_one_out(table_of_residuals(), 1e-3).verdict == "partly"
 
 
-def table_of_residuals():
-    rows = table(0, 0.02, activation=["phi2"], alpha=[0.5], samples=SIZES, trial=range(TRIALS))
+def test_the_constant_of_the_theorem_must_be_the_end_of_the_equivalent():
+    rows = table(0, 0.002, derivative=["h0+h1"], samples=SIZES, trial=range(TRIALS))
+    rows = rows.assign(resample_mean=0.25 + rows["noise"], equivalent=0.25, theorem=0.2)
+    assert part1.ntk_constant(rows, {"h0+h1": 1e-4}).verdict == REPRODUCED
+    assert part1.ntk_constant(rows, {"h0+h1": 0.1}).verdict == "partly"
+
+
+def test_one_cell_that_differs_for_certain_is_no_equality():
+    rows = table_of_residuals(0.002)
+    small = rows["leave_one_out_error"] + 0.02 * (rows["samples"] == 200)  # below 0.05
+    found = part1.leave_one_out(rows.assign(leave_one_out_error=small), 1e-13)
+    assert found.verdict == "partly"
+
+
+def test_every_activation_must_show_the_signs_of_the_appendix():
+    rows = trade_off_rows("true", 0.005, derivative=["h0+h1"], alpha=[0.5])
+    both = {"relu": (0.5, 0.3), "tanh": (0.5, 0.3)}
+    yes = {"relu": True, "tanh": True}
+    assert part1.appendix_signs(rows, both, yes).verdict == REPRODUCED
+    assert part1.appendix_signs(rows, both | {"tanh": (0.3, 0.5)}, yes).verdict == "partly"
+    assert part1.appendix_signs(rows, both, yes | {"tanh": False}).verdict == "partly"
+
+
+def test_effects_are_the_worst_cases_that_their_words_say():
+    rows = table(0, activation=["relu"], start=["zero"], query=["zero"], trial=range(2))
+    made = part1.product_identity(rows.assign(error=[1e-13, 3e-12]))
+    assert made.effect == "largest relative error 3e-12 over 2 comparisons"
+    rows = table(0, activation=["a", "b"], alpha=[0.5], samples=SIZES, trial=range(TRIALS))
+    rows = rows.assign(bound=0.1, resample_mean=0.3 + 0.2 * (rows["activation"] == "b"))
+    assert "measured alignment is 3.0 times the bound or more" in part1.above_bound(rows).effect
+
+
+def table_of_residuals(noise=0.02):
+    rows = table(0, noise, activation=["phi2"], alpha=[0.5], samples=SIZES, trial=range(TRIALS))
     return rows.assign(leave_one_out_error=0.3 + rows["noise"], test_error=0.3)
 
 

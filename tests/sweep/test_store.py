@@ -92,14 +92,14 @@ import sys, time
 from helpers.sweep import Experiment, grid, sweep
 
 def trial(call):
-    with open(call.log, "a") as file:
+    with open(call.data_dir, "a") as file:
         file.write(f"{call.x}\\n")
     time.sleep(0.03)
     return {"y": call.x / 7}
 
 experiment = Experiment("killed", trial, lambda profile: grid(x=0), 0.0, lambda cell: True)
 count = int(sys.argv[3])
-frame = sweep(experiment, grid(x=range(count)), store=sys.argv[1], context={"log": sys.argv[2]},
+frame = sweep(experiment, grid(x=range(count)), store=sys.argv[1], context={"data_dir": sys.argv[2]},
               n_jobs=int(sys.argv[4]))
 assert frame["y"].tolist() == [x / 7 for x in range(count)], frame
 """

@@ -99,8 +99,8 @@ def trial(call):
 
 experiment = Experiment("killed", trial, lambda profile: grid(x=0), 0.0, lambda cell: True)
 count = int(sys.argv[3])
-frame = sweep(experiment, grid(x=range(count)), store=sys.argv[1], context={"data_dir": sys.argv[2]},
-              n_jobs=int(sys.argv[4]))
+frame = sweep(experiment, grid(x=range(count)), store=sys.argv[1],
+              context={"data_dir": sys.argv[2]}, n_jobs=int(sys.argv[4]))
 assert frame["y"].tolist() == [x / 7 for x in range(count)], frame
 """
 

@@ -1,7 +1,8 @@
 """What a rule says of a claim, and the five words for it.
 
-A rule is a function of rows, stored or just computed, and of nothing that a cell of a chapter
-decides. It stands in the file of its part under the decorator `rule`, which checks the rows::
+A rule is a function of rows, stored or just computed, and of what closed forms say of them: the
+numbers may come from a chapter's cell, the deciding does not. It stands in the file of its part
+under the decorator `rule`, which checks the rows::
 
     @rule("B7", needs=("alpha", "trial", "spurious_accuracy"))
     def share(rows): ...

@@ -48,6 +48,7 @@ class Experiment:
         on_device: False: the trial computes on the processor, whatever the device.
 
     Raises:
+        TypeError: a trial, cells, cheap or group that is no function.
         ValueError: a name that no file can have, or tolerances without a default.
     """
 

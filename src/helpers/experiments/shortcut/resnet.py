@@ -29,17 +29,15 @@ def sets(
 
     Colored digits (red or green, on black) and cats and dogs (darker or brighter) as in
     :mod:`helpers.data.biased_sets`, at smoke size from `mnist5k`; garments on land and water as in
-    :func:`helpers.data.fashion_birds`, whose groups have the proportions of Waterbirds, so that
-    `rho` is not free.
+    :func:`helpers.data.fashion_birds`, with the classes of Waterbirds in their proportions, and at
+    `rho` 0.95 its four groups.
 
     Raises:
-        ValueError: an unknown name; garments with another `rho` than that of Waterbirds (0.95).
+        ValueError: an unknown name.
         DatasetNotFound: the images are not on this machine.
     """
     if name == "garments":
-        if rho != 0.95:
-            raise ValueError(f"rho is {rho}: garments have the aligned share of Waterbirds, 0.95")
-        return _garments(samples, test, trial, data_dir)
+        return _garments(samples, test, rho, trial, data_dir)
     if name == "cats and dogs":
         make, source = data.cats_and_dogs, "cifar10"
     elif name in ("colored digits", "few colored digits"):
@@ -59,11 +57,28 @@ def _in_colour(images: torch.Tensor) -> torch.Tensor:
     return functional.pad(large, (2, 2, 2, 2, 0, 1))
 
 
-def _garments(
-    samples: int, test: int, trial: int, data_dir: str | None
-) -> tuple[data.Grouped, data.Grouped, str]:
+def garment_shares(rho: float) -> list[float]:
+    """Shares of the four groups: those of Waterbirds at 0.95, else the same two classes.
+
+    >>> [round(share, 3) for share in garment_shares(0.95)]
+    [0.73, 0.038, 0.012, 0.22]
+    >>> [round(share, 3) for share in garment_shares(0.5)]
+    [0.384, 0.384, 0.116, 0.116]
+    """
     shares = [n / sum(data.WATERBIRDS["train"]) for n in data.WATERBIRDS["train"]]
-    sizes = {"train": [round(samples * share) for share in shares], "test": [test // 4] * 4}
+    if rho == 0.95:
+        return shares
+    land, water = sum(shares[:2]), sum(shares[2:])
+    return [rho * land, (1 - rho) * land, (1 - rho) * water, rho * water]
+
+
+def _garments(
+    samples: int, test: int, rho: float, trial: int, data_dir: str | None
+) -> tuple[data.Grouped, data.Grouped, str]:
+    sizes = {
+        "train": [round(samples * share) for share in garment_shares(rho)],
+        "test": [test // 4] * 4,
+    }
     made = data.fashion_birds(seed=trial, sizes=sizes, data_dir=data_dir)
     parts = [
         data.Grouped(part.images, 2.0 * part.label - 1, 2.0 * part.attribute - 1)
@@ -81,7 +96,7 @@ def network(width: int, seed: int) -> torch.nn.Module:
     return net
 
 
-def _subset(sample: data.Grouped, size: int) -> data.Grouped:
+def subset(sample: data.Grouped, size: int) -> data.Grouped:
     """The first images of each of the four groups, in the proportions of the whole."""
     rows = []
     for group in range(4):
@@ -187,7 +202,7 @@ def resnet(call: Call) -> dict[str, float | str]:
         epochs=call.epochs, batch=32, loss=call.loss, loss_strength=LOSSES[call.loss],
         optimiser="sgd", learning_rate=0.01, momentum=0.9,
     )  # fmt: skip
-    part, balanced = _subset(train, call.kernel), _subset(held_out, call.kernel)
+    part, balanced = subset(train, call.kernel), subset(held_out, call.kernel)
 
     nets = {"end": net}
     if call.loss == "logistic":
@@ -265,7 +280,7 @@ def resnet_start(call: Call) -> dict[str, float | str]:
     if call.statistics == "data":
         update_bn(train.images.to(call.device).split(32), net)
     net.eval()
-    part, balanced = _subset(train, call.kernel), _subset(held_out, call.kernel)
+    part, balanced = subset(train, call.kernel), subset(held_out, call.kernel)
     said = training.predict(net, balanced.images.to(call.device)).flatten().cpu()
     found = modes(net, part, balanced, said)
     kept = ("mode", "bias_alignment", "tells_bias", "mode_aligned", "mode_conflicting", "meeting")

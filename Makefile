@@ -4,24 +4,56 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# the interpreter that makes the environments (3.11 or newer)
-PYTHON ?= python3
-NB ?=
-PROFILE ?= smoke
-DEVICE ?= auto
-SEED ?=
-DATA ?=
-SAMPLE ?= 3
-JOBS ?= 1
+# Given on the command line (make chapter NB=01): a DATA or SEED that a shell exports is for others.
+# PYTHON makes the environments.
+PYTHON := python3
+NB :=
+PROFILE := smoke
+DEVICE := auto
+SEED :=
+DATA :=
+SAMPLE := 3
+JOBS := 1
 
+# The environments hold all that runs here: nothing comes from elsewhere, nothing goes there.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP MPLBACKEND MATPLOTLIBRC
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_DRY_RUN
+export PYTHONNOUSERSITE := 1
+export PIP_USER := 0
+
+# one word for the shell, whatever is in it
+quoted = '$(subst ','\'',$(1))'
 PIP := -m pip install --quiet --disable-pip-version-check
 # some machines list thousands of local package folders; pip complains about each
 NOISE := grep -v -E "^WARNING: Location '?file:|is ignored: it is neither a file nor a directory" >&2 || true
 BOOK := .venv/bin/python -m helpers.book
-DATA_OPTION := $(if $(DATA),--data-dir '$(DATA)')
+DATA_OPTION = $(if $(DATA),--data-dir $(call quoted,$(DATA)))
 PINS := requirements.txt book/requirements.txt constraints.txt pyproject.toml
 
-.PHONY: help setup book html chapter publish baselines refresh stale audit lint test clean distclean
+# An environment knows where it lies: one that was copied or moved would run the code of its old place.
+define ENVIRONMENT
+@test ! -e $@ || test "$$(cat $@)" = "$$(pwd -P)" || rm -rf $(@D)
+@test -x $(@D)/bin/python || $(call quoted,$(PYTHON)) -c "$$SUPPORTED" $(@D)
+@test -x $(@D)/bin/python || { echo "Making $(@D)$(1)"; $(call quoted,$(PYTHON)) -m venv $(@D); }
+@$(@D)/bin/python $(PIP) -r $(2) -c constraints.txt 2> >($(NOISE))
+@$(@D)/bin/python $(PIP) -e . --no-deps 2> >($(NOISE))
+@pwd -P > $@
+endef
+moved = $(shell test "$$(cat $(1) 2>/dev/null)" = "$$(pwd -P)" || echo moved)
+
+# read by any Python, also one that is too old
+define SUPPORTED
+import platform, sys
+if not (3, 11) <= sys.version_info[:2] < (3, 14):
+    sys.exit("Python %d.%d is not supported: this needs 3.11, 3.12 or 3.13. "
+             "Name one with make ... PYTHON=python3.12" % sys.version_info[:2])
+if sys.argv[1] == ".venv" and (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+    sys.exit("Macs with Intel processors are not supported: the last PyTorch for them is 2.2. "
+             "make html works there, it renders the committed book without PyTorch.")
+endef
+export SUPPORTED
+
+.PHONY: moved help setup book html chapter publish baselines refresh stale audit lint test clean distclean
 
 help: ## list the targets
 	@echo "Memorizing the Background: targets of this Makefile"
@@ -30,35 +62,31 @@ help: ## list the targets
 	@echo "Variables: NB=01-setting PROFILE=smoke|laptop|paper DEVICE=auto|cpu|cuda SEED= DATA=folder"
 	@echo "           JOBS=1 (sweeps in parallel) SAMPLE=3 (audited cells) PYTHON=python3"
 
-.venv/.stamp: $(PINS)
-	@test -x .venv/bin/python || { echo "Making .venv (the first time takes minutes: torch is large)"; $(PYTHON) -m venv .venv; }
-	@.venv/bin/python $(PIP) -r requirements.txt -c constraints.txt 2> >($(NOISE))
-	@.venv/bin/python $(PIP) -e . --no-deps 2> >($(NOISE))
-	@touch $@
+.venv/.stamp: $(PINS) $(call moved,.venv/.stamp)
+	$(call ENVIRONMENT, (the first time takes minutes: torch is large),requirements.txt)
 
-.venv-html/.stamp: $(PINS)
-	@test -x .venv-html/bin/python || $(PYTHON) -m venv .venv-html
-	@.venv-html/bin/python $(PIP) -r book/requirements.txt -c constraints.txt 2> >($(NOISE))
-	@.venv-html/bin/python $(PIP) -e . --no-deps 2> >($(NOISE))
-	@touch $@
+.venv-html/.stamp: $(PINS) $(call moved,.venv-html/.stamp)
+	$(call ENVIRONMENT,,book/requirements.txt)
 
 setup: .venv/.stamp ## create or update the environment .venv
 
 book: setup ## execute every chapter as published, render it, print the path
-	@$(BOOK) stage --device $(DEVICE) $(DATA_OPTION)
+	@$(BOOK) stage --device $(call quoted,$(DEVICE)) $(DATA_OPTION)
 	@$(BOOK) build --staged
 
 html: .venv-html/.stamp ## render what is committed, without torch and without running anything
 	@.venv-html/bin/python -m helpers.book build
 
 chapter: setup ## run one chapter: NB=01-setting PROFILE=smoke DEVICE=auto SEED= DATA=
-	@test -n "$(NB)" || { echo "Which chapter? make chapter NB=01-setting"; exit 2; }
-	@$(BOOK) run '$(NB)' --profile '$(PROFILE)' --device '$(DEVICE)' $(if $(SEED),--seed '$(SEED)') \
+	@test -n $(call quoted,$(NB)) || { echo "Which chapter? make chapter NB=01-setting"; exit 2; }
+	@$(BOOK) run $(call quoted,$(NB)) --profile $(call quoted,$(PROFILE)) \
+	  --device $(call quoted,$(DEVICE)) $(if $(SEED),--seed $(call quoted,$(SEED))) \
 	  $(DATA_OPTION) --out _build/chapters
 
 publish: setup ## compute missing results, run every published chapter and every baseline
-	@.venv/bin/python -m helpers.sweep run --all --profile laptop --device $(DEVICE) --jobs $(JOBS) $(DATA_OPTION)
-	@$(BOOK) run --profile laptop --device $(DEVICE) $(DATA_OPTION)
+	@.venv/bin/python -m helpers.sweep run --all --profile laptop --device $(call quoted,$(DEVICE)) \
+	  --jobs $(call quoted,$(JOBS)) $(DATA_OPTION)
+	@$(BOOK) run --profile laptop --device $(call quoted,$(DEVICE)) $(DATA_OPTION)
 	@$(BOOK) run --profile smoke
 
 baselines: setup ## run the tested baselines again (NB= for one of them)
@@ -71,7 +99,7 @@ stale: setup ## list executed copies that do not match their source
 	@$(BOOK) stale
 
 audit: setup ## recompute SAMPLE stored results of each experiment and compare
-	@.venv/bin/python -m helpers.sweep audit --sample $(SAMPLE) $(DATA_OPTION)
+	@.venv/bin/python -m helpers.sweep audit --sample $(call quoted,$(SAMPLE)) $(DATA_OPTION)
 
 lint: setup ## ruff, and the contract of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check --quiet src tests book/_ext

@@ -1,8 +1,4 @@
-"""What all tests share: the environment of smoke runs, the rendered site, a Chromium.
-
-Kernels inherit this process's environment, so what is set here holds in every notebook that nbval
-replays. It has to be set before anything imports torch.
-"""
+"""What all tests share: settings of hypothesis, the rendered site, a Chromium."""
 
 import functools
 import http.server
@@ -13,25 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
+import hypothesis
+import matplotlib
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def _set_environment() -> None:
-    from helpers.book import runner
-
-    for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):
-        os.environ.pop(name, None)
-    os.environ.update(runner.kernel_environment("smoke"))
-    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / "_build" / ".cache" / "hypothesis")
-
-
-_set_environment()
-
-import hypothesis  # noqa: E402
-import matplotlib  # noqa: E402
 
 matplotlib.use("agg")
 # No deadline: a busy machine is no bug. The same examples every time: a failure is for everyone.
@@ -62,7 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler
 def site() -> Path:
     """The site of what is committed, freshly rendered (or the one in `$BOOK_SITE`)."""
     if given := os.environ.get("BOOK_SITE"):
-        return Path(given).resolve()
+        return Path(given).expanduser().resolve()
     out = ROOT / "_build" / "test-html"
     done = subprocess.run(
         [sys.executable, "-m", "helpers.book", "build", "--out", str(out)],

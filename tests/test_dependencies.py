@@ -324,3 +324,11 @@ def test_code_of_changes_with_what_a_module_reaches(monkeypatch):
     assert code_of("helpers.kernels.random_features") != before
     with pytest.raises(KeyError):
         code_of("helpers.no_such_module")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    chapter = min((ROOT / "notebooks").glob("*.md"))
+    for name, text in (("x.py", b"import torch"), (chapter.name, chapter.read_bytes())):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text)
+    assert list(Tree.read(tmp_path).texts.values()) == ["import torch"]
+    assert sources.load(tmp_path / chapter.name) == sources.load(chapter)

@@ -1,9 +1,24 @@
 """Where the project is, what it runs on, and the settings of one run."""
 
+import os
+import shutil
+import sys
+
 import pytest
 import torch
 
-from helpers.project import PROFILES, Run, describe_device, project_root, resolve_device
+from helpers.book import chapter
+from helpers.book import command as book
+from helpers.project import (
+    PROFILES,
+    Run,
+    describe_device,
+    own_package,
+    project_root,
+    resolve_device,
+    run_command,
+)
+from helpers.sweep import command as sweeps
 
 
 def test_each_profile_picks_its_own_value():
@@ -31,6 +46,9 @@ def test_results_go_to_the_book_unless_the_environment_says_otherwise(monkeypatc
     assert run.store == project_root() / "book" / "results"
     monkeypatch.setenv("BOOK_RESULTS", str(tmp_path))
     assert run.store == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BOOK_RESULTS", "~/mine")
+    assert run.store == tmp_path / "mine"
 
 
 def test_the_root_is_found_from_inside_from_outside_and_by_name(monkeypatch, tmp_path):
@@ -42,6 +60,56 @@ def test_the_root_is_found_from_inside_from_outside_and_by_name(monkeypatch, tmp
     assert (project_root() / "src" / "helpers").is_dir()
     monkeypatch.setenv("BOOK_ROOT", str(tmp_path))
     assert project_root() == tmp_path.resolve()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Another checkout of the project, as `cp -a` or `git worktree` makes one."""
+    shutil.copytree(project_root() / "src" / "helpers", tmp_path / "other" / "src" / "helpers")
+    shutil.copy(project_root() / "_config.yml", tmp_path / "other")
+    (tmp_path / "other" / "notebooks").mkdir()
+    return tmp_path / "other"
+
+
+@pytest.mark.parametrize("how", ("here", "by name"))
+def test_a_checkout_is_not_served_by_the_package_of_another(checkout, monkeypatch, capsys, how):
+    own_package()
+    if how == "here":
+        monkeypatch.chdir(checkout / "notebooks")
+    else:
+        monkeypatch.setenv("BOOK_ROOT", str(checkout))
+    assert book.main(["stale"]) == 2 and sweeps.main(["list"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 2
+    assert all(f"the project is {checkout}" in line for line in err.splitlines())
+    with pytest.raises(ImportError, match="make setup"):
+        chapter.setup()
+
+
+def test_a_link_to_the_package_is_the_package(checkout, monkeypatch):
+    mine = project_root() / "src"
+    shutil.rmtree(checkout / "src")
+    (checkout / "src").symlink_to(mine)
+    monkeypatch.chdir(checkout)
+    own_package()
+
+
+def test_a_root_that_is_no_folder_of_the_book_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("BOOK_ROOT", str(tmp_path / "gone"))
+    for arguments in (["stale"], ["refresh"], ["run"]):
+        assert book.main(arguments) == 2
+        assert f"{tmp_path}/gone/notebooks is not there" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_seen_enough_is_no_trouble(monkeypatch):
+    for say in (lambda: print("x" * 10**6), lambda: print("x"), lambda: sys.exit(print("x"))):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "w") as out:
+            monkeypatch.setattr(sys, "stdout", out)
+            assert run_command(say) == 1
+    monkeypatch.setattr(sys, "stdout", None)  # `>&-`
+    assert run_command(lambda: 3) == 3
 
 
 @pytest.mark.parametrize("name", ("gpu", "cuda:x", "", None, 0))

@@ -99,13 +99,24 @@ class BuildStatus(SphinxDirective):
         )
         return [
             link,
-            state(path),
+            state(path) + small(stored(nb)),
             profile,
             device,
             duration(record.get("seconds", 0)),
             date,
             versions,
         ]
+
+
+def stored(nb) -> str:
+    """What a chapter shows from the store because a data set is not on this machine, if any."""
+    shown = [
+        output.metadata["stored_pictures"]
+        for cell in nb.cells
+        for output in cell.get("outputs", ())
+        if "stored_pictures" in output.get("metadata", {})
+    ]
+    return f"stored pictures, their data set is not here: {', '.join(shown)}" if shown else ""
 
 
 def state(path: Path) -> str:
@@ -229,7 +240,7 @@ def rules() -> Iterator[tuple[str, str, str]]:
     """(claim, file, source) of every rule below src/helpers/claims, read and not imported."""
     folder = project_root() / "src" / "helpers" / "claims"
     for path in sorted(folder.glob("part*/*.py")):
-        text = path.read_text(encoding="utf8")
+        text = path.read_text(encoding="utf-8-sig")
         for node in ast.parse(text).body:
             for call in getattr(node, "decorator_list", []):
                 if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "rule":

@@ -176,7 +176,7 @@ class Tree:
     def read(cls, folder: Path) -> Tree:
         """The package in a folder, ``src/helpers``; texts that were read before are not again."""
         files = sorted(folder.rglob("*.py"))
-        return _tree(tuple((_name(path, folder), path.read_text("utf8")) for path in files))
+        return _tree(tuple((_name(path, folder), path.read_text("utf-8-sig")) for path in files))
 
     def closure(self, code: str) -> set[str]:
         """Every module that a chapter's code reaches, directly or through others."""

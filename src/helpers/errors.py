@@ -1,4 +1,16 @@
-"""Errors that several parts of the package raise or catch."""
+"""Errors that several parts of the package raise or catch, and the check of numbers that count."""
+
+from numbers import Integral
+from typing import Any
+
+
+def check_whole(least: int = 1, **numbers: Any) -> None:
+    """Refuse what is no whole number from `least` on, with a ValueError that names it."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+            raise ValueError(
+                f"{name} is {number!r}: it must be at least {least}, and a whole number"
+            )
 
 
 class DatasetNotFound(FileNotFoundError):

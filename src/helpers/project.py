@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,14 @@ from typing import Any
 
 PROFILES = ("smoke", "laptop", "paper")
 PUBLISHED = "laptop"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """`path` with the home folder for its ``~``; ValueError when there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{str(path)!r} names a home folder that is not there") from error
 
 
 def project_root() -> Path:
@@ -21,12 +30,40 @@ def project_root() -> Path:
     """
     given = os.environ.get("BOOK_ROOT")
     if given:
-        return Path(given).resolve()
+        return expanded(given).resolve()
     here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "_config.yml").is_file() and (folder / "src" / "helpers").is_dir():
-            return folder
-    return Path(__file__).resolve().parents[2]
+    return next(filter(_is_checkout, (here, *here.parents)), Path(__file__).resolve().parents[2])
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "_config.yml").is_file() and (folder / "src" / "helpers").is_dir()
+
+
+def own_package(root: Path | None = None) -> None:
+    """Make sure that a checkout (None: the project's root) is served by its own package.
+
+    Raises:
+        ImportError: `helpers` comes from elsewhere, so that an edit here would not count.
+    """
+    root, mine = root or project_root(), Path(__file__).resolve().parent
+    if _is_checkout(root) and not mine.samefile(root / "src" / "helpers"):
+        raise ImportError(
+            f"the package `helpers` at work is {mine}, but the project is {root}, whose own "
+            "would not count: use the environment that `make setup` makes there, with $PYTHONPATH "
+            "and $BOOK_ROOT unset."
+        )
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """The exit status of a command whose reader may have seen enough (`… | head`)."""
+    try:
+        try:
+            return main()
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:  # nothing is left to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +88,8 @@ class Run:
         """Folder of stored results, or None at `smoke`, where everything is computed."""
         if self.profile == "smoke":
             return None
-        return Path(os.environ.get("BOOK_RESULTS") or project_root() / "book" / "results")
+        given = os.environ.get("BOOK_RESULTS")
+        return expanded(given) if given else project_root() / "book" / "results"
 
     @property
     def context(self) -> dict[str, Any]:

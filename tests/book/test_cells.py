@@ -37,3 +37,35 @@ def test_what_two_chapters_define_alike_belongs_into_the_package():
                     defined[ast.dump(ast.Module(node.body, []))].add((source.stem, node.name))
     twice = [sorted(places) for places in defined.values() if len(places) > 1]
     assert not twice, twice
+
+
+def reads_data(node):
+    """Calls below this node that look into the reader's data folder for more than digits."""
+    found = []
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call):
+            given = [*call.args, *(keyword.value for keyword in call.keywords)]
+            shipped = any(isinstance(x, ast.Constant) and x.value in SHIPPED for x in given)
+            if any(ast.unparse(x) == "run.data_dir" for x in given) and not shipped:
+                found.append(ast.unparse(call))
+    return found
+
+
+SHIPPED = ("mnist5k", "digits")  # come with the package
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
+def test_no_output_depends_on_which_data_sets_are_here(source):
+    """Numbers come from stored experiments, pictures from a function that can fail."""
+    tree = ast.parse("\n".join(text for _, text in code(source)))
+    makers = set()
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "pictures.made_or_stored":
+            makers |= {x.id for x in ast.walk(call.args[2]) if isinstance(x, ast.Name)}
+    open_to_data = [
+        text
+        for node in tree.body
+        if not (isinstance(node, ast.FunctionDef) and node.name in makers)
+        for text in reads_data(node)
+    ]
+    assert not open_to_data, "use an experiment, or pictures.made_or_stored"

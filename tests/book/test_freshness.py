@@ -73,6 +73,109 @@ def test_changed_prose_and_tags_are_refreshed_without_running(current, capsys):
     assert [c.execution_count for c in sources.code_cells(nb)] == [1, 1]
 
 
+def test_an_outdated_copy_without_edits_is_made_again(current, capsys):
+    current.write_text(current.read_text().replace("import one", "import errors"))
+    assert command.main(["run"]) == 0
+    assert all("chapters" in problem for problem in freshness.stale())
+
+
+EDITS = {
+    "code": lambda nb: nb.cells[-1].update(source="mine = 1"),
+    "prose": lambda nb: nb.cells[0].update(source="My own prose."),
+    "tag": lambda nb: nb.cells[-1].metadata.update(tags=["hide-input"]),
+    "new cell": lambda nb: nb.cells.append(nbformat.v4.new_code_cell("mine = 1")),
+    "cell gone": lambda nb: nb.cells.pop(),
+}
+
+
+def edit(copy, change):
+    nb = nbformat.read(copy, 4)
+    change(nb)
+    nbformat.write(nb, copy)
+    return copy.read_bytes()
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+@pytest.mark.parametrize("source_changed", (False, True))
+@pytest.mark.parametrize("profile", ("smoke", "laptop"))
+def test_an_edit_in_an_executed_copy_is_named_and_never_overwritten(
+    current, capsys, change, source_changed, profile
+):
+    copy = freshness.edition(profile) / "01-a.ipynb"
+    edited = edit(copy, change)
+    if source_changed:
+        current.write_text(current.read_text().replace("Some prose.", "Better prose."))
+    assert [p for p in freshness.stale() if f"{copy.parent.name}/01-a.ipynb has edits of" in p]
+    for arguments in (["refresh"], ["run", "--profile", profile]):
+        assert command.main(arguments) == 2
+        err = capsys.readouterr().err
+        assert "01-a.ipynb has edits of its own" in err and len(err.splitlines()) == 1
+    with pytest.raises(sources.BookError, match="edits of its own"):
+        freshness.refresh(copy, current)
+    assert copy.read_bytes() == edited
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_an_edit_is_carried_over_as_the_refusal_says(current, project, change):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    edit(copy, change)
+    (line,) = [p for p in freshness.stale() if "edits of its own" in p]
+    said = line.split("`")[1].split()
+    assert said[0] == ".venv/bin/jupytext"
+    command_here = [str(Path(sys.executable).with_name("jupytext")), *said[1:]]
+    subprocess.run(command_here, cwd=project, check=True, capture_output=True)
+    assert freshness.edits(copy, current) == ""
+    assert freshness.shown_cells(sources.load(current)) == freshness.shown_cells(
+        nbformat.read(copy, 4)
+    )
+
+
+def test_what_an_editor_notes_for_itself_is_no_edit(current):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    edit(copy, lambda nb: nb.cells[-1].metadata.update(collapsed=True, vscode={"languageId": "x"}))
+    assert freshness.stale() == []
+
+
+def test_an_edit_made_while_the_chapter_runs_stays(current, project, put, capsys):
+    put(
+        "01-a",
+        "import nbformat\np = 'notebooks/01-a.ipynb'\nnb = nbformat.read(p, 4)\n"
+        "nb.cells[0].source = 'Mine.'\nnbformat.write(nb, p)",
+    )
+    assert command.main(["run"]) == 1
+    err = capsys.readouterr().err
+    assert "has edits of its own ('Mine.')" in err and "_build/failed/01-a.ipynb" in err
+    assert "Mine." in (project / "notebooks" / "01-a.ipynb").read_text()
+
+
+@pytest.mark.parametrize("text", ("", "<<<<<<< HEAD\n{}", "[]", "{}"))
+def test_what_is_no_notebook_any_more_is_named(current, capsys, text):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    copy.write_text(text)
+    (problem,) = freshness.stale()
+    assert problem == (
+        "notebooks/01-a.ipynb is no notebook any more: delete it, then run `make baselines`."
+    )
+    assert command.main(["run"]) == command.main(["refresh"]) == 2
+    assert copy.read_text() == text
+
+
+def test_edited_code_shows_where_the_record_has_no_hash_of_the_text(current):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    edit(copy, lambda nb: nb.metadata["book"].pop("text"))
+    assert freshness.stale() == []
+    edit(copy, EDITS["code"])
+    assert "has edits of its own ('mine = 1')" in freshness.edits(copy, current)
+
+
+def test_a_notebook_that_the_runner_did_not_make_is_not_overwritten(current):
+    copy = freshness.edition("smoke") / "01-a.ipynb"
+    edit(copy, lambda nb: nb.metadata.pop("book"))
+    assert freshness.edits(copy, current) == "", "nothing in it is lost"
+    edit(copy, EDITS["prose"])
+    assert "by hand" in freshness.edits(copy, current)
+
+
 def test_refresh_leaves_a_copy_of_other_code_alone(current, capsys):
     copy = freshness.edition("smoke") / "01-a.ipynb"
     before = copy.read_bytes()

@@ -47,18 +47,97 @@ def test_a_chapter_runs_into_both_editions_and_then_nothing_is_stale(project, pu
     assert sorted(p.name for p in (project / "notebooks").iterdir()) == ["01-a.ipynb", "01-a.md"]
 
 
-def test_a_failing_cell_gives_one_paragraph_and_keeps_the_copy_before(project, put, capsys):
-    put("01-a", "# first\nvalue = 1 / 0")
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [
+        ("value = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("import os; os.kill(os.getpid(), 9)", "the death of its kernel: killed, or out of"),
+    ],
+)
+def test_a_failing_cell_gives_one_paragraph_and_keeps_the_copy_before(
+    project, put, copy_of, capsys, cell, what
+):
+    kept = copy_of(put("01-a", f"# first\n{cell}"))
     put("02-b", "print(1)")
-    kept = project / "notebooks" / "01-a.ipynb"
-    kept.write_text("the copy before")
+    before = kept.read_bytes()
     assert command.main(["run"]) == 1
     out, err = capsys.readouterr()
-    assert kept.read_text() == "the copy before"
+    assert kept.read_bytes() == before
     assert len(err.splitlines()) == 1 and len(err) < 500
-    assert "01-a stopped at code cell 2 ('value = 1 / 0') with ZeroDivisionError" in err
+    assert f"01-a stopped at code cell 2 ({cell!r}) with {what}" in err
     assert (project / "_build" / "failed" / "01-a.ipynb").is_file()
     assert "02-b.ipynb" in out, "the other chapters still run"
+
+
+def test_a_kernel_that_does_not_start_says_why(project, put, capsys, monkeypatch):
+    put("01-a")
+    program = {"argv": [sys.executable, "-c", "raise SystemExit('no kernel today')"]}
+    monkeypatch.setattr("ipykernel.kernelspec.get_kernel_dict", lambda: program)
+    assert command.main(["run"]) == 1
+    assert "01-a: its kernel did not start: no kernel today" in capsys.readouterr().err
+
+
+SETTINGS = """
+import sys
+import helpers, IPython, matplotlib
+from helpers.book import figures
+figures.use_style()
+print(helpers.__file__, sys.executable, __debug__, globals().get("started"))
+print(matplotlib.rcParams["lines.linestyle"], matplotlib.rcParams["timezone"])
+1
+2
+"""
+
+
+def test_a_chapter_comes_out_the_same_whatever_its_reader_has_set(project, put, monkeypatch):
+    files = {
+        "foreign/helpers/__init__.py": "raise ImportError('of $PYTHONPATH')",
+        "helpers/__init__.py": "raise ImportError('of the working folder')",
+        "IPython.py": "raise ImportError('of the working folder')",
+        "jupyter/kernels/python3/kernel.json": '{"argv": ["false"], "display_name": "x"}',
+        "ipython/profile_default/ipython_config.py": (
+            'get_config().InteractiveShell.ast_node_interactivity = "all"'
+        ),
+        "ipython/profile_default/startup/00.py": "started = 1",
+        "startup.py": "started = 2",
+        "matplotlib/matplotlibrc": "timezone: Europe/Rome",
+        "matplotlibrc": "lines.linestyle: :",
+    }
+    for name, text in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    for name, value in {
+        "PYTHONPATH": "foreign",
+        "PYTHONSTARTUP": "startup.py",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONSAFEPATH": "",
+        "JUPYTER_PATH": "jupyter",
+        "IPYTHONDIR": "ipython",
+        "MPLCONFIGDIR": "matplotlib",
+    }.items():
+        monkeypatch.setenv(name, value if value in ("", "2") else str(project / value))
+    (project / "matplotlibrc").unlink()
+    source = put("01-a", SETTINGS)
+    nb = nbformat.read(runner.execute(source, project / "out" / "01-a.ipynb", "smoke"), 4)
+    mine = os.path.join(os.path.dirname(os.path.dirname(runner.__file__)), "__init__.py")
+    stream, value = nb.cells[-1].outputs
+    assert stream.text == f"{mine} {sys.executable} True None\n- UTC\n"
+    assert value.data["text/plain"] == "2", "one result a cell"
+    assert os.environ["PYTHONOPTIMIZE"] == "2", "this process has its own again"
+
+
+def test_notebooks_are_replayed_in_the_environment_of_the_runner():
+    settings = runner.kernel_environment("smoke")
+    assert {name: os.environ.get(name) for name in settings} == settings
+    assert settings["IPYTHONDIR"] and not os.environ.get("PYTHONSTARTUP")
+
+
+def test_kernels_find_what_is_told_in_relative_paths(project, monkeypatch):
+    monkeypatch.setenv("BOOK_RESULTS", "mine")
+    monkeypatch.setenv("HOME", str(project))
+    settings = runner.kernel_environment("laptop", "~/data")
+    assert settings["BOOK_RESULTS"] == str(project / "mine")
+    assert settings["SPURIOUS_DATA"] == str(project / "data")
 
 
 def test_parameters_reach_the_chapter_in_their_types(project, put):
@@ -118,14 +197,41 @@ def test_wrong_arguments_are_refused_before_anything_runs(project, put, capsys, 
 def test_a_place_that_cannot_be_written_is_one_paragraph(project, put, capsys):
     put("01-a")
     (project / "file").write_text("")
-    assert command.main(["run", "--out", "file/below"]) == 1
+    assert command.main(["run", "--out", "file/below"]) == 2
     err = capsys.readouterr().err
-    assert "cannot write file/below/01-a.ipynb" in err and len(err.splitlines()) == 1
+    assert "cannot write into file/below" in err and len(err.splitlines()) == 1
 
 
-def test_an_interrupt_stops_the_kernel_and_leaves_no_litter(project, put):
-    put("01-a", "import time\nopen('started', 'w')\ntime.sleep(300)")
-    (project / "notebooks" / "01-a.ipynb").write_text("the copy before")
+def test_with_out_nothing_is_written_into_the_project(project, put, tmp_path_factory, capsys):
+    (project / "_build").write_text("no folder can be made here")
+    put("01-a", "print(1)")
+    put("02-b", "1 / 0")
+    before, out = sorted(project.rglob("*")), tmp_path_factory.mktemp("out")
+    assert command.main(["run", "--out", str(out)]) == 1
+    assert sorted(project.rglob("*")) == before
+    assert sorted(p.name for p in out.iterdir()) == ["01-a.ipynb", "failed"]
+    assert str(out / "failed" / "02-b.ipynb") in capsys.readouterr().err
+    # where nothing can be kept, the error is still that of the chapter
+    (project / "failed").mkdir()
+    assert command.main(["run", "02", "--out", "elsewhere"]) == 1
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError" in err and "cannot write _build/failed/02-b.ipynb" in err
+
+
+def test_a_folder_that_cannot_be_made_is_one_paragraph(project, capsys):
+    (project / "_build").write_text("no folder can be made here")
+    (project / "book" / "intro.md").write_text("# Intro")
+    for arguments in (["stage"], ["build"], ["clean"]):
+        assert command.main(arguments) == 2
+        err = capsys.readouterr().err
+        assert "_build" in err and len(err.splitlines()) == 1
+
+
+def test_an_interrupt_stops_the_kernel_and_leaves_no_litter(project, put, copy_of, monkeypatch):
+    copy = copy_of(put("01-a", "import time\nopen('started', 'w')\ntime.sleep(300)"))
+    before = copy.read_bytes()
+    (project / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(project / "tmp"))
     runner = subprocess.Popen(
         [sys.executable, "-m", "helpers.book", "run"],
         cwd=project,
@@ -145,8 +251,8 @@ def test_an_interrupt_stops_the_kernel_and_leaves_no_litter(project, put):
     assert err.strip().splitlines()[-1].startswith("Interrupted")
     assert "Traceback" not in err
     assert psutil.wait_procs(kernels, timeout=10)[1] == []
-    assert (project / "notebooks" / "01-a.ipynb").read_text() == "the copy before"
-    assert list((project / "_build" / "running").iterdir()) == []
+    assert copy.read_bytes() == before
+    assert not (project / "_build").exists() and list((project / "tmp").iterdir()) == []
 
 
 def test_smoke_runs_have_one_thread_and_no_run_draws_progress_bars(monkeypatch):

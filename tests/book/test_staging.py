@@ -1,6 +1,8 @@
 """The book in `_build/book`: chapters executed here, again only when they have to be."""
 
+import os
 import subprocess
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -108,6 +110,19 @@ def test_what_a_page_depends_on_executes_it_again(staged, project, change, monke
     assert not staged(*arguments), "and once is enough"
 
 
+def test_an_edit_in_a_staged_chapter_is_not_overwritten(staged, project, capfd):
+    copy = project / "_build" / "book" / "chapters" / "01-a.ipynb"
+    nb = nbformat.read(copy, 4)
+    nb.cells[0].source = "Mine."
+    nbformat.write(nb, copy)
+    before = copy.read_bytes()
+    assert command.main(["stage", "--device", "cpu"]) == 2
+    assert (
+        "_build/book/chapters/01-a.ipynb has edits of its own ('Mine.')" in capfd.readouterr().err
+    )
+    assert copy.read_bytes() == before
+
+
 def test_a_chapter_that_reads_the_project_depends_on_the_whole_book(staged, project, put):
     put("01-a", "from helpers.project import project_root\nproject_root()")
     assert staged() and not staged()
@@ -122,9 +137,11 @@ def test_a_site_is_rendered_once_for_the_same_files(project, monkeypatch):
         (made := project / "_build" / ".html-work" / "_build" / "html").mkdir(parents=True)
         (made / "index.html").write_text("")
         rendered.append(command)
+        assert os.environ["PYTHONPATH"] == str(Path(site.__file__).parents[2])
         return subprocess.CompletedProcess(command, 0, "")
 
     monkeypatch.setattr(site.subprocess, "run", render)
+    monkeypatch.setenv("PYTHONPATH", "foreign")
     book, out = project / "book", project / "_build" / "html"
     (book / "intro.md").write_text("# Intro")
     for text in ("# Intro", "# Other", "# Other"):

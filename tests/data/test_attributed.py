@@ -37,3 +37,24 @@ def test_rows_are_taken_of_everything():
     assert (some.flat[:, 0].tolist(), some.group.tolist()) == ([3, 1], [3, 1])
     assert some.source == "made up"
     assert sample.rows(sample.aligned).group.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("by", [1, 1.0])
+@pytest.mark.parametrize(
+    ("label", "attribute", "message"),
+    [
+        ([1, 1, 1, 1], [-1, 1, 0, 1], "attribute has 0(.0)?: allowed is -1 and 1"),
+        ([0, 1, 0, 1], [0, 1, 2, 1], "attribute has 2(.0)?: allowed is 0 and 1"),
+        ([0, 1, 0, 1], [-1, 1, -1, 1], "label has 0"),
+        ([0, 1, 3, 1], [0, 1, 0, 1], "label has 3"),
+        ([-1, 1, -2, 1], [-1, 1, 1, 1], "label has -2"),
+        ([0, 1, 0, 1], [0, 1, 0.5, 1], "attribute has 0.5"),
+        ([0, 1, 0, 1], [0, 1, float("nan"), 1], "attribute has nan"),
+        ([0, 1, 0], [0, 1, 0], r"expected one number for each of 4 images"),
+        ([0, 1, 0, 1], [0], r"shapes \(4,\) and \(1,\)"),
+        ([[0], [1], [0], [1]], [0, 1, 0, 1], r"shapes \(4, 1\) and \(4,\)"),
+    ],
+)
+def test_values_outside_the_two_are_refused(by, label, attribute, message):
+    with pytest.raises(ValueError, match=message):
+        data.Grouped(torch.zeros(4, 1), by * torch.tensor(label), by * torch.tensor(attribute))

@@ -234,3 +234,35 @@ def test_scores_are_what_a_loop_counts(seed):
     other = [i for i in split.elsewhere.tolist() if pool.label[i] != 1]
     assert row["elsewhere_rate"] == pytest.approx(sum(answers[i] == 1 for i in other) / len(other))
     assert row["test_images"] == len(test)
+
+
+def test_probabilities_that_do_not_fit_are_refused():
+    pool = made_pool(0)
+    split = trial_split(pool, "rock", "dog", 2, seed=0)
+    known = torch.full((len(pool), 4), float("nan"))
+    asked = torch.cat([split.test, split.own, split.elsewhere])
+    known[asked] = torch.rand(len(asked), 4).softmax(1)
+    assert 0 < read_off(pool, split, "dog", known)["accuracy"] < 1  # other rows may be NaN
+    for part in (split.test, split.own, split.elsewhere):
+        bad = known.clone()
+        bad[part[0], 2] = float("nan")
+        with pytest.raises(ValueError, match="finite"):
+            read_off(pool, split, "dog", bad)
+    for bad in (known[:, :3], known[:-1], known[:, 0]):
+        with pytest.raises(ValueError, match=r"expected \(400, 4\)"):
+            read_off(pool, split, "dog", bad)
+
+
+@pytest.mark.parametrize(
+    ("label", "context", "message"),
+    [
+        ([0, 2], [0, 1], "label has 2: allowed is 0 and 1"),
+        ([0, 1], [-1, 1], "context has -1"),
+        ([0], [0, 1], r"label has shape \(1,\)"),
+        ([0, 1], [[0], [1]], r"context has shape \(2, 1\)"),
+    ],
+)
+def test_pools_have_one_object_and_context_a_picture(label, context, message):
+    for inputs in (torch.zeros(2, 5), ["one.jpg", "two.jpg"]):
+        with pytest.raises(ValueError, match=message):
+            Pool(inputs, torch.tensor(label), torch.tensor(context), ("a", "b"), ("c", "d"), "")

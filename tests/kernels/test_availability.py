@@ -1,5 +1,7 @@
 """Availability of an attribute, centring, and what a kernel's first modes say."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,25 @@ def test_what_cannot_be_answered_is_refused():
         kernels.centred_kernel(K, torch.ones(2, 4))
     with pytest.raises(ValueError, match="fewer above rounding"):
         kernels.leading(torch.ones(3, 3), K, 2)
+
+
+@pytest.mark.parametrize(
+    ("scores", "target", "message"),
+    [
+        ([1.0, 2.0, 3.0], [1, 0, 0], r"has \[0, 1\]: allowed is -1 and 1"),
+        ([1.0, 2.0, 3.0], [1, -1, 0], "has .-1, 0, 1."),
+        ([1.0, 2.0, float("nan")], [1, -1, 1], "scores hold values that are not finite"),
+        ([1.0, 2.0], [1, -1, 1], "expected both"),
+        ([[1.0], [2.0]], [[1], [-1]], "expected both"),
+    ],
+)
+def test_a_border_is_between_finite_scores_of_two_signs(scores, target, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.halfway(torch.tensor(scores), torch.tensor(target), torch.zeros(1))
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="queries hold"):
+        kernels.halfway(torch.tensor([1.0, 2.0]), torch.tensor([1, -1]), torch.tensor([math.nan]))
+    with pytest.raises(ValueError, match="the attribute holds"):
+        kernels.availability(torch.eye(2), torch.tensor([1.0, math.nan]))

@@ -62,6 +62,12 @@ def test_small_eigenvalues_are_cut_off():
         ),
         (torch.eye(3), torch.ones(2), {}, r"shape \(2,\)"),
         (torch.eye(3), torch.ones(3), {"modes": 4}, "modes is 4"),
+        (torch.eye(3), torch.full((3,), math.nan), {}, "expected 3 labels"),
+        (torch.eye(3), torch.ones(3), {"cutoff": math.nan}, "cutoff is nan"),
+        (torch.eye(3), torch.ones(3), {"cutoff": 1.0}, "cutoff is 1.0"),
+        (torch.zeros(3, 3), torch.ones(3), {}, "the kernel is zero"),
+        (torch.zeros(3, 3), torch.ones(3), {"modes": 1}, "the kernel is zero"),
+        (-torch.eye(3), torch.ones(3), {"modes": 1}, "eigenvalue 1 is -1"),
         (torch.diag(torch.tensor([1.0, -0.1])), torch.ones(2), {}, "smallest eigenvalue is -0.1"),
         (
             torch.diag(torch.tensor([1.0, -0.1])),
@@ -138,3 +144,34 @@ def test_shares_name_bad_input():
         kernels.mode_alignment(torch.eye(2), torch.zeros(2))
     with pytest.raises(ValueError, match="zero everywhere"):
         kernels.energy_shares(torch.zeros(3, 2))
+
+
+def test_a_single_class_has_features():
+    found = kernels.eigenfeatures(torch.ones(3, 3), torch.ones(3, dtype=torch.int64), cutoff=1e-5)
+    torch.testing.assert_close(found.on(torch.ones(2, 3)), torch.ones(2, 1))
+
+
+NAN = torch.full((3, 2), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kernels.eigenfeatures(torch.eye(2), torch.ones(2)).on(NAN), "K_query holds"),
+        (lambda: kernels.mode_alignment(NAN, torch.ones(3)), "vectors hold"),
+        (lambda: kernels.mode_alignment(torch.eye(3), NAN[:, 0]), "attribute holds"),
+        (lambda: kernels.predictability(NAN, torch.ones(3)), "outputs hold"),
+        (lambda: kernels.predictability(torch.eye(3), torch.ones(3, 1)), r"attribute \(3, 1\)"),
+        (lambda: kernels.predictability(torch.ones(0, 2), torch.ones(0)), r"shape \(0, 2\)"),
+        (lambda: kernels.predictability(torch.eye(3), torch.arange(3)), r"values \[0, 1, 2\]"),
+        (lambda: kernels.energy_shares(NAN), "features hold"),
+        (lambda: kernels.energy_shares(torch.ones(0, 2)), "zero everywhere"),
+        (lambda: kernels.shortcut_span(NAN[0]), "shares hold"),
+        (lambda: kernels.shortcut_span(torch.ones(0)), "0 modes hold 0.000"),
+        (lambda: kernels.first_sign_changing(torch.ones(3, 2), 0.0), "share is 0.0"),
+        (lambda: kernels.first_sign_changing(torch.tensor([[1.0], [0.0]])), "none of 1 modes"),
+    ],
+)
+def test_measures_name_what_they_cannot_take(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -53,6 +53,7 @@ def test_empirical_ntk_of_a_network_with_batch_normalisation_and_frozen_parts():
         (torch.nn.Linear(2, 1), torch.full((2, 2), float("nan")), "not finite"),
         (torch.nn.Linear(2, 1), torch.ones(2, 2, dtype=torch.complex64), "complex64"),
         (torch.nn.Linear(2, 1), torch.ones(0, 2), "at least one"),
+        (torch.nn.Linear(2, 1), torch.ones(2, 2).double(), "parameters torch.float32 on cpu"),
     ],
 )
 def test_empirical_ntk_names_bad_inputs(network, X, message):

@@ -75,3 +75,12 @@ def test_a_callable_must_give_finite_reals(bad):
 def test_degree_out_of_range(degree):
     with pytest.raises(ValueError, match=f"degree is {degree}"):
         hermite.coefficients("relu", degree)
+
+
+def test_polynomials_have_a_degree_in_range():
+    with pytest.raises(ValueError, match="degree is -1"):
+        hermite.basis(-1, torch.ones(1))
+    assert hermite.coefficients("h60", 60)[60] == pytest.approx(1, abs=1e-4)
+    for name in ("h61", "h1+h200"):  # the second is no number of floating point any more
+        with pytest.raises(ValueError, match="degrees are allowed up to 60"):
+            hermite.resolve(name)

@@ -87,3 +87,50 @@ def test_filters_are_those_of_scipy(digits_like):
     )
     ours = kernels.krylov_filters(K, y, [lambda v: 1 / (v + 1e-3 * top)], dimension=80)[0]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8 * np.abs(theirs).max())
+
+
+def inverse(v):
+    return 1 / v
+
+
+@pytest.mark.parametrize(
+    ("K", "y", "filters", "message"),
+    [
+        (torch.eye(2), torch.tensor([1.0, np.nan]), [inverse], "y holds values"),
+        (torch.eye(2), torch.ones(2), [], "no filters"),
+        (torch.zeros(2, 2), torch.ones(2), [inverse], "filters give coefficients"),
+        (torch.diag(torch.tensor([1.0, -0.1])), torch.ones(2), [inverse], "eigenvalue is -0.1"),
+        (-torch.eye(2), torch.ones(2), [inverse], "eigenvalue is -1"),
+    ],
+)
+def test_filters_name_bad_input(K, y, filters, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.krylov_filters(K, y, filters)
+
+
+def test_a_filter_of_zeros_hides_no_other(digits_like):
+    K, _ = digits_like(400, 0)
+    sharp = [lambda v: 0 * v, lambda v: 1 / (v + 1e-6 * float(K.diagonal().max()))]
+    with pytest.raises(ValueError, match="dimension is 10: coefficients still change"):
+        kernels.krylov_filters(K, signs(400, 0), sharp, dimension=10)
+
+
+def test_filters_of_zero_and_of_one_number():
+    found = kernels.krylov_filters(torch.zeros(3, 3), torch.ones(3), [lambda v: 2 + v])
+    assert found.tolist() == [[2.0] * 3]
+    assert kernels.krylov_filters(torch.full((1, 1), 4.0), torch.ones(1), [inverse]).item() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("start", "steps"),
+    [(torch.ones(3), 1), (torch.zeros(3), 1), (torch.eye(3), 1), (torch.eye(3)[0], 0)]
+    + [(torch.full((3,), np.nan), 1)],
+)
+def test_lanczos_wants_a_direction_and_steps(start, steps):
+    with pytest.raises(ValueError, match=r"expected at least 1, \(n,\) and length 1"):
+        kernels.lanczos(torch.eye(3).__matmul__, start, steps)
+
+
+def test_lanczos_says_where_a_product_is_no_number():
+    with pytest.raises(ValueError, match="not finite"):
+        kernels.lanczos(lambda v: v / 0, torch.eye(3)[0], 2)

@@ -76,6 +76,57 @@ def test_matrices_of_low_rank(solver):
     torch.testing.assert_close(found.values, values[:6].double(), rtol=0, atol=1e-7)
 
 
+def diagonal(*values: float) -> torch.Tensor:
+    return torch.diag(torch.tensor(values, dtype=torch.float64))
+
+
+DEGENERATE = {
+    "zero": torch.zeros(20, 20).double(),
+    "one entry": diagonal(1, *[0] * 19),
+    "one tiny rest": diagonal(1, *[1e-12] * 19),
+    "identity": torch.eye(20).double(),
+    "a projection": diagonal(*[1] * 10, *[0] * 10),
+    "all equal": torch.ones(20, 20).double(),
+    "rank 1": matrix(20, 0, torch.tensor([3.0, *[0] * 19])),
+    "negative of rank 1": matrix(20, 0, torch.tensor([-3.0, *[0] * 19])),
+    "both signs": matrix(20, 1, torch.linspace(1, -3, 20)),
+    "negative": matrix(20, 2, torch.linspace(-3, -0.5, 20)),
+    "small": 1e-30 * matrix(20, 3),
+    "large": 1e30 * matrix(20, 3),
+    "one number": torch.full((1, 1), 2.0).double(),
+    "one zero": torch.zeros(1, 1).double(),
+    "two zeros": torch.zeros(2, 2).double(),
+    "three zeros": torch.zeros(3, 3).double(),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("form", ["matrix", "product"])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_matrices_have_modes(name, solver, form, dtype):
+    K = DEGENERATE[name].to(dtype)
+    n, scale = len(K), float(K.abs().max()) or 1.0
+    for modes in {1, min(2, n), max(1, n - 2), max(1, n - 1), n}:
+        given_ = K if form == "matrix" else (lambda block: K.to(block) @ block)
+        found = kernels.top_modes(given_, modes, size=n, solver=solver)
+        exact = torch.linalg.eigvalsh(K.double()).flip(0)[:modes]
+        values, vectors = found.values.double(), found.vectors.double()
+        near = dict(rtol=0, atol=1e-4)
+        torch.testing.assert_close(values / scale, exact / scale, **near)
+        torch.testing.assert_close(vectors.T @ vectors, torch.eye(modes).double(), **near)
+        off = (K.double() @ vectors - vectors * values) / scale
+        torch.testing.assert_close(off, torch.zeros_like(off), **near)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_squares_need_not_be_numbers(solver):
+    for scale in (1e-200, 1e200):
+        found = kernels.top_modes(scale * matrix(60, 0), 3, solver=solver)
+        exact = 1 / torch.arange(1, 4).double().square()
+        torch.testing.assert_close(found.values / scale, exact, rtol=1e-6, atol=1e-6)
+
+
 def test_long_runs_start_anew_and_still_converge():
     """A slow spectrum: more blocks are needed than are kept."""
     values = torch.linspace(1, 0.7, 600)
@@ -100,7 +151,16 @@ def test_no_convergence_is_said():
         (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), {"modes": 1}, "not symmetric.* differ by 2"),
         (torch.tensor([[1.0, float("nan")], [0.0, 1.0]]), {"modes": 1}, "not finite"),
         (torch.eye(2).int(), {"modes": 1}, "dtype torch.int32"),
+        (torch.eye(3), {"modes": 1, "tolerance": float("nan")}, "tolerance is nan"),
         (lambda block: block, {"modes": 1}, "size is None"),
+        (lambda block: block, {"modes": 1, "size": 0}, "modes is 1: a matrix of size 0"),
+        (lambda block: block[:2], {"modes": 1, "size": 5}, r"shape \(5, 2\) has shape \(2, 2\)"),
+        (lambda block: block / 0, {"modes": 1, "size": 5}, "not finite"),
+        (
+            lambda block: torch.ones(9, 9).double().triu() @ block,
+            {"modes": 1, "size": 9},
+            "not symmetric",
+        ),
     ],
 )
 def test_bad_matrices(K, options, message):

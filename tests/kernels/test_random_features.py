@@ -71,9 +71,32 @@ def test_bad_inputs_are_named(Z, Z2, message):
         kernels.infinite_width(*inputs, activation="relu")
 
 
-@pytest.mark.parametrize(("width", "chunk"), [(0, 1), (5, 0)])
+@pytest.mark.parametrize(("width", "chunk"), [(0, 1), (5, 0), (2.5, 1), (float("nan"), 1)])
 def test_width_and_chunk_must_be_positive(width, chunk):
     with pytest.raises(ValueError, match="at least 1"):
         kernels.random_feature_blocks(
             torch.ones(2, 3), activation="relu", width=width, seed=0, chunk=chunk
         )
+
+
+@pytest.mark.parametrize("call", [
+    lambda **given: kernels.random_feature_blocks(torch.ones(3, 2), width=5, seed=0, **given),
+    lambda activation: kernels.ntk_two_layer(torch.ones(3, 2), derivative=activation, width=5),
+])  # fmt: skip
+def test_a_callable_must_give_a_finite_feature_for_each_input(call):
+    with pytest.raises(ValueError, match="the kernel holds values that are not finite"):
+        call(activation=torch.log)
+    with pytest.raises(ValueError, match=r"finite reals of the same shape, got shape \(\)"):
+        call(activation=lambda t: t.sum())
+    call(activation=lambda t: t > 0)  # a boolean counts as 0 or 1
+
+
+@pytest.mark.parametrize("options", [{"width": 2.5}, {"dtype": torch.int64}])
+def test_weights_are_counted_and_real(options):
+    with pytest.raises(ValueError, match=r"width is 2.5|dtype is torch.int64"):
+        kernels.random_weights(**{"width": 2, "dim": 2, "seed": 0} | options)
+
+
+def test_a_width_that_is_no_number_is_too_small():
+    with pytest.raises(ValueError, match="2 training samples but only nan features"):
+        kernels.check_width(2, float("nan"))

@@ -74,5 +74,8 @@ def test_ntk_names_bad_inputs(Z, Z2, width):
 def test_ntk_and_weights_need_a_width():
     with pytest.raises(ValueError, match="width is 0"):
         kernels.ntk_two_layer(torch.ones(2, 3), derivative="step", width=0)
+    for width in (2.5, -math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"width is {width}"):
+            kernels.ntk_two_layer(torch.ones(2, 3), derivative="step", width=width)
     with pytest.raises(ValueError, match="at least 1"):
         kernels.random_weights(3, 0, seed=0)

@@ -30,6 +30,9 @@ def test_no_hidden_layer_is_a_linear_model():
     ("build", "message"),
     [
         (lambda: models.fully_connected(0, (3,), 1, seed=0), "at least 1"),
+        (lambda: models.fully_connected(4, (2.0,), 1, seed=0), "is 2.0"),
+        (lambda: models.fully_connected(4, (3,), True, seed=0), "is True"),
+        (lambda: models.small_cnn(1, 8.0, 2, seed=0), "size is 8.0"),
         (lambda: models.fully_connected(4, (0,), 1, seed=0), "at least 1"),
         (lambda: models.small_cnn(1, 30, 10, seed=0), "size is 30"),
         (lambda: models.small_cnn(1, 0, 10, seed=0), "size is 0"),

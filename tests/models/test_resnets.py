@@ -42,6 +42,8 @@ def test_small_stem_keeps_the_resolution():
         (lambda: models.cifar_resnet(18, 10, seed=0), r"depth is 18: allowed is 6 k \+ 2"),
         (lambda: models.cifar_resnet(2, 10, seed=0), "depth is 2"),
         (lambda: models.cifar_resnet(20, 0, seed=0), "at least 1"),
+        (lambda: models.cifar_resnet(20.0, 2, seed=0), "depth is 20.0"),
+        (lambda: models.resnet(18, float("nan"), seed=0), "outputs is nan"),
         (lambda: models.cifar_resnet(20, 10, width=0, seed=0), "at least 1"),
         (lambda: models.small_resnet(2, width=12, seed=0), "width is 12"),
     ],

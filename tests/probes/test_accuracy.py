@@ -89,7 +89,9 @@ def test_averages_by_group_are_those_of_all_samples(n, seed):
         ([0, 1, 2, 2], "group 3 has no sample"),
         ([0, 1, 2, 4], "has 4: allowed is 0 to 3"),
         ([-1, 1, 2, 3], "has -1"),
-        ([0, 1, 2], "4, 4 and 3"),
+        ([0, 1, 2], r"groups have shape \(3,\) and labels \(4,\)"),
+        ([[0], [1], [2], [3]], r"groups have shape \(4, 1\)"),
+        ([0.0, 1.0, 2.0, 2.5], "groups has 2.5"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(groups, message):
@@ -97,6 +99,74 @@ def test_groups_that_do_not_fit_are_refused(groups, message):
         probes.accuracy_by_group(
             torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), torch.tensor(groups)
         )
+
+
+SIGNED, COUNTED = torch.tensor([1, -1, -1, 1]), torch.tensor([1, 0, 0, 1])
+LEFT = torch.tensor([3.0, -2.0, -3.0, 2.0])
+ALONE, PAIRS = LEFT[:, None], torch.stack([-LEFT, LEFT], 1)
+EITHER = {
+    "accuracy": probes.accuracy,
+    "mean_auc": probes.mean_auc,
+    "accuracy_by_group": lambda f, y: probes.accuracy_by_group(f, y, torch.arange(4)),
+}
+SINGLE = {
+    "sign_accuracy": probes.sign_accuracy,
+    "auc": probes.auc,
+    "predicted_accuracy": lambda f, y: probes.predicted_accuracy(f, LEFT, y, 0.0),
+    "predicted_accuracy, query": lambda f, y: probes.predicted_accuracy(LEFT, f, y, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", [*EITHER, *SINGLE])
+def test_all_metrics_take_the_same_outputs_and_labels(name):
+    metric = (EITHER | SINGLE)[name]
+    right = [(LEFT, SIGNED), (ALONE, SIGNED), (LEFT.double(), SIGNED.to(torch.int8))]
+    wrong = [(LEFT, COUNTED), (ALONE, COUNTED), (PAIRS, SIGNED), (PAIRS, COUNTED[:, None]),
+             (LEFT, SIGNED[:, None]), (ALONE, SIGNED[:1]), (LEFT[:0], SIGNED[:0]),
+             (LEFT * math.nan, SIGNED), (PAIRS * math.inf, COUNTED)]  # fmt: skip
+    (right if name in EITHER else wrong).append((PAIRS, COUNTED))
+    assert {float(np.min(metric(f, y))) for f, y in right} == {1.0}
+    for f, y in wrong:
+        with pytest.raises(ValueError, match="outputs|labels"):
+            metric(f, y)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (LEFT[:, None], LEFT),
+        (LEFT, LEFT[:1]),
+        (LEFT[:0], LEFT[:0]),
+        (LEFT * math.nan, LEFT),
+        (LEFT, LEFT * math.inf),
+    ],
+)
+def test_covariance_is_between_as_many_finite_values(a, b):
+    with pytest.raises(ValueError, match="same number of finite values"):
+        probes.covariance(a, b)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: probes.predicted_accuracy(LEFT, LEFT, SIGNED, math.nan), "gamma is nan"),
+        (lambda: probes.weighted_average([1.0, 0.5], [9]), "counts is .9.0. for 2 groups"),
+        (lambda: probes.weighted_average([1.0, 0.5], [0, 0]), "not all 0"),
+        (lambda: probes.weighted_average([1.0, 0.5], [2, -1]), "none below 0"),
+        (lambda: probes.weighted_average([1.0, math.nan], [2, 1]), "by_group has shape"),
+        (lambda: probes.memorisation_gap([1.0], [1.0, 0.5], [1]), "1 groups and test 2"),
+        (lambda: probes.memorisation_gap([1, 1], [[1, 1]], [1]), r"test has shape \(1, 2\)"),
+        (lambda: probes.selectivity([0.1, math.nan], [1]), "lost has shape"),
+        (lambda: probes.selectivity([0.1, 0.2], [-1]), "minority has -1: allowed is 0 to 1"),
+        (lambda: probes.selectivity([0.1, 0.2], [2]), "minority has 2"),
+        (lambda: probes.first_epoch_at([0.1, math.nan, 0.95]), "accuracies has shape"),
+        (lambda: probes.first_epoch_at([[0.1], [0.95]]), r"shape \(2, 1\)"),
+        (lambda: probes.first_epoch_at([0.95], math.nan), "threshold is nan"),
+    ],
+)
+def test_averages_and_epochs_of_no_numbers_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_selectivity_needs_both_kinds_of_groups():
@@ -117,7 +187,7 @@ def test_accuracy_by_alignment():
     assert probes.accuracy_by_alignment(sample.attribute, sample) == (1.0, 0.0)
     assert probes.accuracy_by_alignment(sample.label, sample) == (1.0, 1.0)
     assert probes.accuracy_by_alignment(0 * sample.label, sample) == (0.0, 0.0)
-    with pytest.raises(ValueError, match="3, 4 and 4"):
+    with pytest.raises(ValueError, match=r"shape \(3,\) and labels \(4,\)"):
         probes.accuracy_by_alignment(torch.ones(3), sample)
 
 

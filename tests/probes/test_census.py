@@ -188,3 +188,9 @@ def test_the_census_leaves_the_network_alone(net):
     assert same(before, net.state_dict())
     assert net.training and net[4].bn1.training and not net[2].training
     assert torch.equal(net(draw_images(2)), twin(draw_images(2)))
+
+
+def test_a_census_of_a_network_that_diverged_is_refused(net):
+    net[1].weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="logits of the traced network are nan off"):
+        census.census(net, draw_images(2))

@@ -106,6 +106,32 @@ def test_at_a_minimum_all_gradients_cancel(logistic):
     assert loss.gradient(loss.inputs, loss.labels).norm() < 1e-6 * SAMPLES
 
 
+def test_frozen_parameters_do_not_count():
+    """A network with a frozen first layer is its last one, on features."""
+    x, y = problem()
+    net = models.fully_connected(FEATURES, (5,), CLASSES, seed=0).double()
+    net[1].requires_grad_(False)
+    head, features = nn.Sequential(nn.Flatten(), net[3]), net[:3](x)
+    found, expected = (MeanLoss(model, z, y, l2=0.1) for model, z in ((net, x), (head, features)))
+    assert found.size == expected.size == 18
+    v = torch.randn(18, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rows = torch.arange(3)
+    for ours, theirs in [
+        (found.gradient(x, y), expected.gradient(features, y)),
+        (found.norms(x, y), expected.norms(features, y)),
+        (found.product(v), expected.product(v)),
+        (found.products_at(v.expand(3, -1), rows), expected.products_at(v.expand(3, -1), rows)),
+        (found.vector(), expected.vector()),
+    ]:
+        assert apart(ours, theirs) < 1e-12
+    after = moved(net, v)
+    assert torch.equal(after[1].weight, net[1].weight)
+    assert apart(MeanLoss(after, x, y).vector(), found.vector() + v) < 1e-12
+    for refused in (MeanLoss, lambda model, x, y: moved(model, v)):
+        with pytest.raises(ValueError, match="all are frozen"):
+            refused(net.requires_grad_(False), x, y)
+
+
 # -- solvers --------------------------------------------------------------------------------------
 
 
@@ -349,8 +375,10 @@ def test_lissa_without_damping_and_with_a_single_step():
 
 
 def test_data_that_no_loss_has_a_mean_on():
-    with pytest.raises(ValueError, match="2 inputs and 3 labels"):
+    with pytest.raises(ValueError, match=r"2 inputs, and labels of shape \(3,\)"):
         MeanLoss(nn.Linear(1, 1), torch.zeros(2, 1), torch.zeros(3))
+    with pytest.raises(ValueError, match="batch is 0"):
+        MeanLoss(nn.Linear(1, 1), torch.zeros(2, 1), torch.zeros(2), batch=0)
     with pytest.raises(ValueError, match="l2 is -1"):
         MeanLoss(nn.Linear(1, 1), torch.zeros(2, 1), torch.zeros(2), l2=-1.0)
     with pytest.raises(ValueError, match=r"the step has shape \(3,\)"):
@@ -359,3 +387,14 @@ def test_data_that_no_loss_has_a_mean_on():
 
 def test_the_limit_of_dense_hessians_is_the_one_that_is_told():
     assert f"{influence.DENSE:,}" in exact.__doc__
+
+
+def test_losses_of_all_outputs_with_all_labels_are_refused():
+    x, y = problem(samples=5)
+    model = nn.Linear(FEATURES, 1).double()
+    with pytest.raises(ValueError, match=r"labels of shape \(5, 1\)"):
+        MeanLoss(model, x, y[:, None])
+    loss = MeanLoss(model, x, y, losses=lambda outputs, labels: (outputs - labels) ** 2)
+    for call in (lambda: loss.product(loss.vector()), lambda: loss.gradient(x, y)):
+        with pytest.raises(ValueError, match=r"losses have shape \(5, 5\) for 5 samples"):
+            call()

@@ -69,8 +69,9 @@ def test_who_always_says_member_finds_all_members_and_is_no_better_than_chance()
 @pytest.mark.parametrize(
     ("members", "others", "threshold", "message"),
     [
-        ([], [1.0], 0.0, "member_scores is empty"),
-        ([1.0], [], 0.0, "nonmember_scores is empty"),
+        ([], [1.0], 0.0, r"^member_scores has shape \(0,\)"),
+        ([1.0], [], 0.0, r"nonmember_scores has shape \(0,\)"),
+        ([[1.0, 2.0]], [1.0], 0.0, r"member_scores has shape \(1, 2\)"),
         ([1.0, np.nan], [1.0], 0.0, "member_scores has 1 NaN"),
         ([1.0], [np.nan, np.nan], 0.0, "nonmember_scores has 2 NaN"),
         ([1.0], [1.0], np.nan, "threshold is nan"),
@@ -122,6 +123,21 @@ def test_confidence_is_the_log_odds_of_the_label():
     asked = answers(200, 1)
     logs = log_softmax(asked.outputs.double().numpy(), axis=1)[np.arange(200), asked.labels]
     np.testing.assert_allclose(membership.confidence(asked), logs - np.log1p(-np.exp(logs)))
+
+
+def test_answers_that_do_not_fit_are_refused():
+    outputs, labels = torch.eye(3), torch.arange(3)
+    cases = [
+        (outputs, labels[:, None], r"labels \(3, 1\)"),  # compared with each other: (3, 3)
+        (outputs, labels - 1, "labels has -1: allowed is 0 to 2"),
+        (outputs, labels + 1, "labels has 3"),
+        (outputs * np.nan, labels, "finite"),
+        (outputs[:, :1], 0 * labels, "shape|labels has 0"),
+    ]
+    for f, y, message in cases:
+        for read in (membership.features, membership.confidence, lambda answers: answers.correct):
+            with pytest.raises(ValueError, match=message):
+                read(Answers(f, y))
 
 
 def test_confidence_does_not_saturate():

@@ -97,3 +97,14 @@ def test_every_rise_counts_at_threshold_zero(values):
 def test_normalised_score_names_an_unknown_kind():
     with pytest.raises(ValueError, match="kind is 'N3': allowed are 'headroom', 'relative'"):
         probes.normalised_score(pair(0.5), pair(0.5), 0, kind="N3")
+
+
+@pytest.mark.parametrize("target", [-1, 2, 0.5])
+def test_the_target_is_a_class(target):
+    with pytest.raises(ValueError, match=f"target is {target}: allowed are 0 to 1"):
+        probes.spurious_score(pair(0.5), pair(0.5), target)
+
+
+def test_the_target_may_be_a_boolean():
+    clean, after = pair(0.5, 0.4), pair(0.9, 0.1)
+    assert probes.spurious_score(clean, after, False) == probes.spurious_score(clean, after, 0)

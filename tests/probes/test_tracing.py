@@ -267,3 +267,34 @@ def test_greedy_takes_the_best_of_each_step(cnn):
     for k in (0, 49):
         with pytest.raises(ValueError, match=f"k is {k}: there are 48"):
             tracing.greedy(cnn, units, rare, common, k)
+
+
+def test_a_frozen_network_is_ranked_as_any_other():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    images, labels = torch.rand(8, 1, 6, 6), torch.arange(8) % 2
+    expected = tracing.gradient(net, probes.channels(net), images, labels)
+    found = tracing.gradient(net.requires_grad_(False), probes.channels(net), images, labels)
+    assert found.units == expected.units and torch.equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 2], "labels has 2: allowed is 0 and 1"),
+        ([0, -100], "labels has -100"),  # which torch would leave out
+        ([[0.5, 0.5], [1.0, 0.0]], r"labels \(2, 2\)"),  # which torch takes for probabilities
+        ([[0], [1]], r"labels \(2, 1\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(net, labels, message):
+    units, given = probes.channels(net), (draw_images(2), torch.tensor(labels))
+    for call in (tracing.hardest, lambda *_: tracing.gradient(net, units, *given)):
+        with pytest.raises(ValueError, match=message):
+            call(net, *given)
+
+
+def test_a_network_that_diverged_has_no_hardest_samples(net):
+    net[1].weight.data.fill_(float("nan"))
+    for call in (tracing.hardest, lambda *given: tracing.gradients(given[0], ["1"], *given[1:])):
+        with pytest.raises(ValueError, match="finite"):
+            call(net, draw_images(2), draw_labels(2))

@@ -10,7 +10,7 @@ from torch import nn
 from helpers import remedies
 from helpers.errors import Diverged
 from helpers.remedies import Contrast
-from helpers.remedies.fitting import balanced_shares, drawn_order
+from helpers.remedies.fitting import balanced_shares, class_weights, drawn_order
 
 
 def test_evaluation_sees_the_model_in_eval_mode_after_each_epoch(images, network):
@@ -52,7 +52,9 @@ def test_bad_data_and_networks_are_refused(images, network, silent):
     sample, recipe = images(), Contrast(share=0.1)
     cases = [
         (network(), replace(sample, images=sample.images.to(torch.uint8)), recipe, "torch.uint8"),
-        (network(), replace(sample, label=sample.label + 1), recipe, r"labels \[1, 2\]"),
+        (network(), replace(sample, label=sample.label.float()), recipe, "labels torch.float32"),
+        (network(), replace(sample, label=2 * sample.label - 1, attribute=2 * sample.attribute - 1),
+         recipe, "label has -1: allowed is 0 and 1"),
         (nn.Sequential(network(), nn.Softmax(1)), sample, recipe, "ends with Softmax"),
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), sample, recipe, "has 3 outputs"),
         (network(), sample.rows(sample.label == 0), replace(recipe, class_weights=True),
@@ -74,3 +76,27 @@ def test_penultimate_features_explain_the_outputs(make, images, network):
     with torch.no_grad():
         assert torch.allclose(last(features), net(sample.images), atol=1e-5)
     assert not last._forward_pre_hooks
+
+
+@pytest.mark.parametrize("name", ["finetune", "group_dro"])
+@pytest.mark.parametrize("mask", ["both", "random filters"])
+def test_frozen_parameters_stay_in_every_copy(name, mask, images, network, silent):
+    net = network()
+    net[0].requires_grad_(False)
+    assert remedies.prunable(net) == ["3.weight"]
+    recipe = Contrast(epochs=2, batch=10_000, share=0.2, mask=mask, weight_decay=0.1)
+    got = getattr(remedies, name)(net, images(), recipe, seed=0, evaluate=silent).model
+    assert torch.equal(got[0].weight, net[0].weight)
+    assert not torch.equal(got[3].weight, net[3].weight)
+    with pytest.raises(ValueError, match="all are frozen"):
+        getattr(remedies, name)(
+            net.requires_grad_(False), images(), recipe, seed=0, evaluate=silent
+        )
+
+
+def test_weights_are_of_groups_and_classes_that_exist():
+    assert class_weights(torch.tensor([0, 1, 1, 1])).tolist() == pytest.approx([2, 2 / 3])
+    with pytest.raises(ValueError, match="classes has 2: allowed is 0 and 1"):
+        class_weights(torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="groups has 4: allowed is 0 to 3"):
+        balanced_shares(torch.arange(5))

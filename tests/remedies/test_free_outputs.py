@@ -57,10 +57,21 @@ def test_outputs_that_have_fitted_the_labels_stay():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"steps": 0}, "steps is 0"), ({"spread": 0.0}, "spread is 0"), ({"head": "x"}, "head is")],
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"spread": 0.0}, "spread is 0"),
+        ({"spread": math.inf}, "spread is inf"),
+        ({"lean": math.nan}, "lean is nan"),
+        ({"head": "x"}, "head is"),
+    ],
 )
 def test_bad_free_outputs_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         remedies.free_outputs(LABELS, seed=0, **settings)
+    with pytest.raises(ValueError, match="classes has 2: allowed is 0 and 1"):
+        remedies.free_outputs(torch.tensor([0, 1, 2]), seed=0)
+    with pytest.raises(ValueError, match="classes has -1"):
+        remedies.free_outputs(torch.tensor([-1, 1]), seed=0)
     with pytest.raises(ValueError, match=r"classes have \[0, 5\]"):
         remedies.free_outputs(torch.ones(5, dtype=torch.long), seed=0)

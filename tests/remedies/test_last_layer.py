@@ -58,7 +58,16 @@ def test_the_strength_is_chosen_on_the_other_half(images):
     assert best_strength(features, (1e4, 1e-9), seed=0) == 1e4  # penalised to one class
 
 
-@pytest.mark.parametrize("settings", [{"draws": 0}, {"strength": 0.0}, {"strength": []}])
+@pytest.mark.parametrize(
+    "settings", [{"draws": 0}, {"draws": 1.5}, {"strength": 0.0}, {"strength": []}]
+)
 def test_bad_fits_are_refused(settings, images, network):
-    with pytest.raises(ValueError, match="both must be above 0"):
+    with pytest.raises(ValueError, match="is .*: it must be"):
         remedies.last_layer_retraining(network(), images(), seed=0, **settings)
+
+
+def test_a_frozen_last_layer_is_not_fitted(images, network):
+    net = network()
+    net[8].bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="the last layer is frozen"):
+        remedies.last_layer_retraining(net, images(), seed=0)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from helpers import models, remedies
 from helpers.remedies import Contrast
-from helpers.remedies.masks import chosen_mask
+from helpers.remedies.masks import chosen_mask, gradient_mask
 
 
 def zeroed(model, mask):
@@ -185,3 +185,12 @@ def test_running_statistics_move_with_one_branch_or_with_both(images, network):
     assert int(own["1.num_batches_tracked"]) == 1
     remedies.pruned_outputs(net, mask, sample.images)
     assert torch.allclose(net[1].running_mean, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([0, -100], "labels has -100"), ([[0.5, 0.5]] * 2, r"labels \(2, 2\)")],
+)
+def test_gradient_masks_need_labels_that_fit(network, images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        gradient_mask(network(), images().images[:2], torch.tensor(labels), 0.1)

@@ -12,6 +12,9 @@ from helpers.remedies import Contrast
     [
         ({"epochs": 0}, "epochs is 0: it must be at least 1"),
         ({"batch": 1}, "batch is 1: it must be at least 2"),
+        ({"epochs": True}, "epochs is True"),
+        ({"batch": 20.5}, "batch is 20.5"),
+        ({"patience": math.nan}, "patience is nan"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"share": 1.0}, "share is 1.0: allowed is between 0 and 1"),

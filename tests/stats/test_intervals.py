@@ -25,7 +25,7 @@ def test_interval_covers_at_its_level():
     assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan]])
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [[1.0, 2.0], [3.0, 4.0]]])
 def test_interval_needs_two_numbers(values):
     with pytest.raises(ValueError, match="at least two numbers"):
         stats.mean_ci(values)
@@ -48,6 +48,8 @@ def test_bootstrap_is_that_of_scipy(values, seed):
 def test_bootstrap_needs_two_numbers():
     with pytest.raises(ValueError, match="two numbers"):
         stats.bootstrap_ci([1.0])
+    with pytest.raises(ValueError, match="resamples is 0"):
+        stats.bootstrap_ci([1.0, 2.0], resamples=0)
 
 
 def test_equal_values_leave_no_doubt():
@@ -58,3 +60,5 @@ def test_too_few_trials_have_a_mean_and_no_ends():
     mean, low, high = stats.interval_from([1.0, 3.0], least=3)
     assert mean == 2.0 and math.isnan(low) and math.isnan(high)
     assert stats.interval_from([1.0, 3.0], stats.mean_ci) == stats.mean_ci([1.0, 3.0])
+    assert all(map(math.isnan, stats.interval_from([])))  # and no warning
+    assert not stats.above_zero([])

@@ -193,12 +193,18 @@ def test_holm_rejects_step_by_step(p_values, level):
     ("call", "message"),
     [
         (lambda: mcnemar_power(0, 0.1, 0.0), "n is 0: at least one image"),
+        (lambda: mcnemar_power(math.nan, 0.1, 0.0), "n is nan: at least one image"),
         (lambda: mcnemar_power(5, 0.7, 0.4), "lost is 0.7, won is 0.4: shares"),
         (lambda: mcnemar_power(5, 0.1, 0.0, 1.0), r"level is 1.0: allowed is the open interval"),
         (lambda: unpaired_power(5, 1.1, 0.0), "before is 1.1, after is 0.0"),
         (lambda: t_power(1, 0.1, 1.0), "networks is 1: a t-test needs at least 2"),
         (lambda: t_power(2, 0.1, 0.0), "spread is 0.0: it must be above 0"),
+        (lambda: t_power(math.nan, 0.1, 1.0), "networks is nan"),
+        (lambda: t_power(5, math.nan, 1.0), "effect is nan"),
+        (lambda: t_power(5, math.inf, 1.0), "effect is inf"),
         (lambda: measured_spread(0.1, 0.1, 0.0, 0), "n is 0"),
+        (lambda: measured_spread(math.nan, 0.1, 0.0, 9), "between is nan"),
+        (lambda: measured_spread(0.1, -1.0, 0.0, 9), "lost is -1.0, won is 0.0: shares"),
         (lambda: images_needed(0.0), "effect is 0.0: it must be above 0"),
         (
             lambda: networks_needed(0.1, 1.0, power=0.01),

@@ -116,13 +116,20 @@ def test_rank_correlation_of_a_constant_is_nan():
     assert replicates.rank_correlation([1, 2, 3], pd.Series([3.0, 2.0, 1.0])) == -1.0
     assert math.isnan(replicates.rank_correlation([1, 1], [1, 2]))
     assert math.isnan(replicates.rank_correlation([1, 2], [2, 2]))
+    assert math.isnan(replicates.rank_correlation([], []))
 
 
-@pytest.mark.parametrize("values", [[0.1], [], [0.1, float("nan"), 0.2]])
+def test_pooling_needs_a_trial():
+    with pytest.raises(ValueError, match="no group has a trial"):
+        replicates.pooled([pd.Series(dtype=float)])
+
+
+@pytest.mark.parametrize("values", [[0.1], [], [0.1, float("nan"), 0.2], [0.1, np.inf]])
 def test_the_z_score_of_what_is_not_known_is_nan(values):
     assert np.isnan(stats.z_score(values))
 
 
 def test_the_z_score_of_no_effect_is_zero():
     assert stats.z_score([0.0, 0.0, 0.0]) == 0.0
+    assert stats.z_score([0.1, 0.1, 0.1]) == np.inf  # though their mean is rounded
     assert stats.z_score([2.0, 2.0]) == np.inf and stats.z_score([-2.0, -2.0]) == -np.inf

@@ -85,6 +85,8 @@ def test_a_permutation_p_is_never_zero():
     assert stats.permutation_p(2.0, [0.0] * 199) == pytest.approx(1 / 200)
     with pytest.raises(ValueError, match="no draws"):
         stats.permutation_p(2.0, [])
+    with pytest.raises(ValueError, match="observed is NaN"):
+        stats.permutation_p(math.nan, [0.0, 1.0])
 
 
 @given(st.integers(0, 60), st.integers(1, 60))
@@ -96,3 +98,10 @@ def test_mcnemar_of_lost_answers_alone(lost, n):
 def test_mcnemar_needs_pairs():
     with pytest.raises(ValueError, match="before has 2 answers, after has 3"):
         stats.mcnemar(torch.ones(2), torch.ones(3))
+    for bad in (torch.ones(2, 1), torch.tensor([1.0, math.nan]), torch.tensor([1, 2])):
+        for pair in ((bad, torch.ones(2)), (torch.ones(2), bad)):
+            with pytest.raises(ValueError, match="one answer each|values other than 0 and 1"):
+                stats.mcnemar(*pair)
+    for lost, n in ((-1, 3), (0, -1)):
+        with pytest.raises(ValueError, match=f"lost is {lost}, n is {n}"):
+            stats.mcnemar_lost(lost, n)

@@ -121,6 +121,32 @@ def test_a_trial_with_a_new_parameter_differs(registry, toy, tmp_path):
     assert result.status == "differs" and "its parameters are ['x', 'y2']" in result.detail
 
 
+def test_a_damaged_table_keeps_no_other_from_the_audit(registry, toy, tmp_path):
+    for name in ("bad", "good", "odd"):
+        sweep(register(toy(name)), grid(x=0), store=tmp_path)
+    with (tmp_path / "bad.csv").open("a") as file:
+        file.write("garbage\n")
+    (tmp_path / "odd.csv").unlink()
+    (tmp_path / "odd.csv").mkdir()
+    bad, good, odd = audit(store=tmp_path)
+    assert (bad.status, good.status, odd.status) == ("differs", "agrees", "differs")
+    assert "bad.csv is damaged in line 3" in bad.detail and "Is a directory" in odd.detail
+
+
+def test_a_table_that_lacks_a_parameter_differs_before_cells_are_drawn(registry, toy, tmp_path):
+    sweep(register(toy()), grid(x=0), store=tmp_path)
+    registry.clear()
+    register(toy(cells=lambda profile: grid(x=0, cost=1), cheap=lambda cell: cell["cost"] < 2))
+    (result,) = audit(store=tmp_path, cheap_only=True)
+    assert result.status == "differs" and "its parameters are ['cost', 'x']" in result.detail
+
+
+def test_the_audit_knows_the_home_folder(registry, toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sweep(register(toy()), grid(x=0), store=tmp_path / "r")
+    assert statuses(audit(store="~/r")) == ["agrees"]
+
+
 def test_an_audit_of_no_cells_is_refused(registry, tmp_path):
     with pytest.raises(ValueError, match="sample must be 1 or more"):
         audit(store=tmp_path, sample=0)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,89 @@ def test_the_store_is_that_of_the_book_and_smoke_runs_stay_out_of_it(
     monkeypatch.setenv("BOOK_RESULTS", str(tmp_path / "elsewhere"))
     assert main(["run", "toy", "--profile", "paper", "--device", "cpu"]) == 0
     assert (tmp_path / "elsewhere" / "toy.csv").exists()
+
+
+def test_one_damaged_table_stops_neither_list_nor_audit_nor_run(registry, toy, tmp_path, capsys):
+    where = ["--store", str(tmp_path)]
+    for name in ("a", "b", "c"):
+        register(toy(name))
+    assert main(["run", "--all", "--profile", "smoke", "--device", "cpu", *where]) == 0
+    (tmp_path / "b.csv").write_text("garbage\n")
+    capsys.readouterr()
+    assert main(["list", *where]) == 1
+    told = capsys.readouterr()
+    assert [line.partition("cells; ")[2] for line in told.out.splitlines()] == [
+        "3 rows stored",
+        "what is stored cannot be read",
+        "3 rows stored",
+    ]
+    assert "b.csv is damaged in line 1" in told.err and told.err.count("\n") == 1
+    assert main(["audit", "--sample", "1", "--device", "cpu", *where]) == 1
+    told = capsys.readouterr()
+    assert "2 agrees, 1 differs" in told.out and "b: the results file" in told.out
+    assert main(["run", "--all", "--profile", "laptop", "--device", "cpu", *where]) == 1
+    told = capsys.readouterr()
+    assert "a: 6 cells in" in told.out and "c: 6 cells in" in told.out
+    assert told.err.splitlines()[-1] == "1 of 3 experiments failed: b"
+
+
+def test_experiments_that_fail_keep_no_other_from_running(registry, toy, tmp_path, capsys):
+    def no_cells(profile):
+        raise KeyError("no grid")
+
+    def exits(x):
+        sys.exit(0)
+
+    register(toy("a", result=exits))
+    register(toy("b", cells=no_cells))
+    register(toy("c"))
+    where = ["--profile", "smoke", "--device", "cpu", "--store", str(tmp_path)]
+    assert main(["run", "--all", *where]) == 1
+    told = capsys.readouterr()
+    assert "error: experiment a, cell {'x': 0}: SystemExit: 0" in told.err
+    assert "Traceback" in told.err and "KeyError: 'no grid'" in told.err
+    assert told.err.splitlines()[-1] == "2 of 3 experiments failed: a, b"
+    assert "c: 3 cells in" in told.out
+
+
+def test_a_tilde_is_the_home_folder_in_options_and_settings(
+    registry, toy, tmp_path, capsys, monkeypatch
+):
+    told = []
+    register(replace(toy(), trial=lambda call: told.append(call.data_dir) or {"y": call.x}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    data = ["--device", "cpu", "--data-dir", "~/d"]
+    assert main(["run", "toy", "--profile", "smoke", "--store", "~/r", *data]) == 0
+    assert main(["audit", "--sample", "1", "--store", "~/r", *data]) == 0
+    monkeypatch.setenv("BOOK_RESULTS", "~/s")
+    assert main(["run", "toy", "--profile", "laptop", *data]) == 0
+    assert set(told) == {str(tmp_path / "d")}
+    assert (tmp_path / "r" / "toy.csv").exists() and (tmp_path / "s" / "toy.csv").exists()
+    assert list((tmp_path / "work").iterdir()) == []
+    capsys.readouterr()
+    assert main(["list", "--store", "~nobody-here/r"]) == 1
+    assert "'~nobody-here/r' names a home folder" in capsys.readouterr().err
+
+
+def test_a_store_that_is_a_file_is_refused_once(registry, toy, tmp_path, capsys, monkeypatch):
+    for name in ("a", "b"):
+        register(toy(name))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BOOK_RESULTS", str(tmp_path / "file"))
+    for command in (["list"], ["audit"], ["run", "--all", "--profile", "laptop"]):
+        assert main(command) == 1
+        error = capsys.readouterr().err
+        assert "is a file: --store and BOOK_RESULTS name a folder" in error
+        assert error.count("\n") == 1
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m helpers.sweep --help | true"
+    done = subprocess.run(command, shell=True, text=True, capture_output=True)
+    assert done.stderr == ""
 
 
 def test_an_audit_that_checked_nothing_says_so(registry, toy, tmp_path, capsys):

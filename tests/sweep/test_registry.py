@@ -36,6 +36,11 @@ def test_the_decorator_registers_and_leaves_the_trial_as_it_was(registry):
         ({"name": "a/b"}, "experiment name 'a/b'"),
         ({"name": ""}, "experiment name ''"),
         ({"tolerance": {"y": 1.0}}, "lacks the key 'default'"),
+        ({"tolerance": -1e-9}, "tolerance 'default' is -1e-09, not a number from 0"),
+        ({"tolerance": float("nan")}, "'default' is nan"),
+        ({"tolerance": None}, "'default' is None"),
+        ({"tolerance": {"default": 1.0, "y": "0.1"}}, "tolerance 'y' is '0.1'"),
+        ({"tolerance": {"default": 1.0, "y": -1}}, "tolerance 'y' is -1,"),
         (
             {"cells": lambda profile: grid(x=1, data_dir="")},
             r"\['data_dir'\] are of",

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.errors import DatasetNotFound
 from helpers.project import Run, describe_device
-from helpers.sweep import PROVENANCE, Experiment, TrialError, grid, register, results, sweep, trials
+from helpers.sweep import PROVENANCE, Experiment, TrialError, grid, register, results, sweep
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -105,6 +105,19 @@ def test_context_reaches_the_trials_and_is_not_part_of_a_cell(toy, tmp_path):
     assert sweep(experiment, grid(x=0), store=None)["told"].tolist() == [0]
 
 
+def test_a_tilde_is_the_home_folder(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    told = []
+    experiment = replace(toy(), trial=lambda call: told.append(call.data_dir) or {"y": call.x})
+    for _ in range(2):
+        sweep(experiment, grid(x=0), store="~/r", context={"data_dir": "~/d"})
+    assert told == [str(tmp_path / "d")]
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    with pytest.raises(ValueError, match="'~nobody-here/toy.csv' names a home folder that is not"):
+        sweep(toy(), grid(x=0), store="~nobody-here")
+
+
 def test_the_device_is_that_of_the_context_unless_the_trial_computes_elsewhere(toy):
     for options, device in (({}, "mps"), ({"on_device": False}, describe_device("cpu"))):
         frame = sweep(toy(**options), grid(x=0), store=None, context={"device": "mps"})
@@ -172,6 +185,31 @@ def test_a_failing_trial_keeps_the_rows_before_it_and_the_next_run_goes_on(toy, 
     broken.clear()
     assert sweep(experiment, grid(x=range(4)), store=tmp_path)["y"].tolist() == [0, 1, 2, 3]
     assert runs == [0, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("code, told", [(0, ": 0"), (None, ""), ("enough", ": enough")])
+def test_a_trial_that_wants_to_exit_is_a_failure_as_any_other(
+    toy, lines, tmp_path, code, told, n_jobs
+):
+    def result(x):
+        if x == 2:
+            sys.exit(code)
+        return {"y": x}
+
+    with pytest.raises(TrialError, match=rf"toy, cell \{{'x': 2\}}: SystemExit{told}\. Rows"):
+        sweep(toy(result=result), grid(x=range(3)), store=tmp_path, n_jobs=n_jobs)
+    assert len(lines()) == 1 + 2 + 1
+
+
+def test_tolerances_of_what_is_no_result_are_an_error_that_names_them(toy, tmp_path):
+    for column in ("x", "seconds", "z"):
+        experiment = toy(tolerance={"default": 0.1, "y": 0.2, column: 1.0})
+        with pytest.raises(
+            TrialError, match=rf"tolerances for \['{column}'\], which are no results"
+        ):
+            sweep(experiment, grid(x=range(1)), store=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_absent_dataset_leaves_its_cells_out_and_says_so(toy, tmp_path, capsys):
@@ -458,29 +496,3 @@ assert "torch" not in sys.modules
 def test_the_description_of_the_cpu_ends_with_its_cores():
     assert describe_device("cpu").split(", ")[-1].split()[1] in ("core", "cores")
     assert describe_device("mps") == "mps"
-
-
-def git(folder, *arguments):
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", *who, "-C", str(folder), *arguments], check=True, capture_output=True)
-
-
-def test_the_revision_is_the_commit_and_says_when_the_package_differs(tmp_path, monkeypatch):
-    package = tmp_path / "src" / "helpers"
-    (package / "sweep").mkdir(parents=True)
-    source = package / "errors.py"
-    source.write_text("first")
-    monkeypatch.setattr(trials, "__file__", str(package / "sweep" / "trials.py"))
-    assert trials.revision() == "unknown", "no repository"
-    git(tmp_path, "init")
-    assert trials.revision() == "unknown", "no commit yet"
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "first")
-    clean = trials.revision()
-    assert 7 <= len(clean) <= 12 and set(clean) <= set("0123456789abcdef")
-    (tmp_path / "README").write_text("changes outside the package do not count")
-    assert trials.revision() == clean
-    source.write_text("second")
-    assert trials.revision() == clean + "+"
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert trials.revision() == "unknown", "no git"

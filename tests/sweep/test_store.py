@@ -1,6 +1,9 @@
 """The results file under everything that can happen to it."""
 
 import csv
+import errno
+import fcntl
+import itertools
 import os
 import random
 import shutil
@@ -38,6 +41,8 @@ scalars = (
             "-inf",
             "nan",
             "True",
+            "TRUE",
+            "1.5E-07",
             '"',
             '"1"',
             "",
@@ -105,11 +110,12 @@ assert frame["y"].tolist() == [x / 7 for x in range(count)], frame
 """
 
 
-def start(tmp_path, cells, n_jobs=1):
+def start(tmp_path, cells, n_jobs=1, **environment):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     arguments = [sys.executable, script, tmp_path / "store", tmp_path / "log", str(cells)]
-    return subprocess.Popen([*arguments, str(n_jobs)], stdout=subprocess.DEVNULL)
+    environment = os.environ | environment
+    return subprocess.Popen([*arguments, str(n_jobs)], stdout=subprocess.DEVNULL, env=environment)
 
 
 def executed(tmp_path):
@@ -170,6 +176,177 @@ def test_two_processes_on_one_store_write_each_row_once(tmp_path):
         process.wait()
         assert process.returncode == 0
     assert sorted(stored_cells(tmp_path)) == list(range(25))
+
+
+# -- file systems without locks -------------------------------------------------------------------
+
+
+@pytest.fixture(params=["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EPERM", "EIO"])
+def no_flock(request, monkeypatch):
+    def refuse(fd, operation):
+        raise OSError(getattr(errno, request.param), "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr("helpers.sweep.store._LOOKS", 3)
+
+
+def test_without_locks_rows_are_stored_read_and_mended(no_flock, toy, lines, tmp_path):
+    runs = []
+    sweep(toy(runs=runs), grid(x=range(2)), store=tmp_path)
+    with (tmp_path / "toy.csv").open("a") as file:
+        file.write("torn")
+    frame = sweep(toy(runs=runs), grid(x=range(4)), store=tmp_path)
+    assert runs == frame["x"].tolist() == [0, 1, 2, 3]
+    assert len(lines()) == 1 + 4 + 1
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.csv"]
+
+
+def test_without_locks_a_read_only_store_is_read(no_flock, toy, public_folder):
+    sweep(toy(), grid(x=range(3)), store=public_folder)
+    (public_folder / "toy.csv").chmod(0o444)
+    with read_only(public_folder):
+        assert sweep(toy(), grid(x=range(2)), store=public_folder)["y"].tolist() == [0, 1]
+
+
+def test_without_locks_what_cannot_be_written_is_known_before_computing(
+    no_flock, toy, public_folder
+):
+    runs = []
+    sweep(toy(), grid(x=0), store=public_folder)
+    (public_folder / "toy.csv").chmod(0o666)
+    with read_only(public_folder), pytest.raises(StoreError, match="nothing was computed"):
+        sweep(toy(runs=runs), grid(x=range(3)), store=public_folder)
+    assert runs == []
+
+
+@pytest.mark.parametrize("holder", ["", "another-host, process 7, 1"])
+def test_the_lock_file_of_a_dead_process_does_not_stay(no_flock, toy, tmp_path, capsys, holder):
+    lock = tmp_path / ".toy.csv.lock"
+    lock.write_text(holder)
+    assert sweep(toy(), grid(x=range(2)), store=tmp_path)["y"].tolist() == [0, 1]
+    told = capsys.readouterr().out
+    assert told == f"removed the lock {lock} that was left by {holder or 'an unknown process'}\n"
+    assert not lock.exists()
+
+
+def test_a_lock_file_that_changes_hands_is_waited_for(no_flock, toy, tmp_path, monkeypatch):
+    lock, others = tmp_path / ".toy.csv.lock", iter(range(20))
+    lock.write_text("first")
+
+    def pause(seconds):
+        following = next(others, None)
+        lock.unlink() if following is None else lock.write_text(f"process {following}")
+
+    monkeypatch.setattr("helpers.sweep.store.time.sleep", pause)
+    assert sweep(toy(), grid(x=0), store=tmp_path)["y"].tolist() == [0]
+    assert next(others, None) is None, "20 others came first"
+
+
+@pytest.fixture(scope="module")
+def without_flock(tmp_path_factory):
+    """The environment of a process for whom the system has no `flock`."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    source = tmp_path_factory.mktemp("preload") / "flock.c"
+    source.write_text("#include <errno.h>\nint flock(int a, int b) { errno = ENOSYS; return -1; }")
+    library = source.with_suffix(".so")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return {"LD_PRELOAD": str(library)}
+
+
+def test_without_locks_two_processes_write_each_row_once(without_flock, tmp_path):
+    (tmp_path / "store").mkdir()
+    both = [start(tmp_path, 25, **without_flock) for _ in range(2)]
+    for process in both:
+        process.wait()
+        assert process.returncode == 0
+    assert sorted(stored_cells(tmp_path)) == list(range(25))
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["killed.csv"]
+
+
+# -- files that were cut, replaced, or saved by another program -----------------------------------
+
+
+def test_a_file_from_an_editor_is_read_and_grows(toy, tmp_path, capsys):
+    """Byte order marks, carriage returns, blank lines at the end, quotes that need not be."""
+    path = tmp_path / "toy.csv"
+    sweep(toy(), grid(x=range(2)), store=tmp_path)
+    plain = path.read_bytes()
+    for mark, end, tail, quoted in itertools.product(
+        [b"", b"\xef\xbb\xbf"], [b"\n", b"\r\n"], [0, 1, 3], [False, True]
+    ):
+        saved = plain.replace(b"made up, here", b"here").replace(b'"here"', b"here")
+        if quoted:
+            saved = saved.replace(b",here,", b',"here",')
+        path.write_bytes(mark + saved.replace(b"\n", end) + tail * end)
+        runs = []
+        assert sweep(toy(runs=runs), grid(x=range(2)), store=tmp_path)["y"].tolist() == [0, 1]
+        assert path.read_bytes().endswith(tail * end), "reading changes nothing"
+        sweep(toy(runs=runs), grid(x=range(4)), store=tmp_path)
+        assert sweep(toy(runs=runs), grid(x=range(4)), store=tmp_path)["y"].tolist() == [0, 1, 4, 9]
+        assert runs == [2, 3] and capsys.readouterr().out == ""
+        grown = path.read_bytes()
+        assert grown.startswith(mark + b"x,y,") and grown.count(b"\n") == grown.count(end) == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\r\n", b"\xef\xbb\xbf", b"x,y"])
+def test_a_file_without_a_whole_line_counts_as_empty(toy, lines, tmp_path, content):
+    (tmp_path / "toy.csv").write_bytes(content)
+    assert sweep(toy(), grid(x=range(2)), store=tmp_path)["y"].tolist() == [0, 1]
+    assert [line[:2] for line in lines()] == [b"x,", b"0,", b"1,", b""]
+
+
+def test_a_file_with_a_header_only_is_used(toy, lines, tmp_path):
+    sweep(toy(), grid(x=0), store=tmp_path)
+    header = lines()[0].replace(b"x,y", b"y,x")
+    (tmp_path / "toy.csv").write_bytes(header + b"\n")
+    assert sweep(toy(), grid(x=3), store=tmp_path)["y"].tolist() == [9]
+    assert lines()[0] == header and lines()[1].startswith(b"9.0,3,")
+
+
+@pytest.mark.parametrize("place", ["with space", "[a-z]*?", "äöü ß", "~tilde", "#%&;'"])
+def test_a_store_may_have_any_name(toy, tmp_path, place):
+    runs = []
+    for _ in range(2):
+        assert len(sweep(toy(runs=runs), grid(x=range(2)), store=tmp_path / place)) == 2
+    assert runs == [0, 1] and (tmp_path / place / "toy.csv").exists()
+
+
+def test_numbers_that_lost_their_point_are_the_same_cells_and_booleans_are_not(
+    toy, alter, tmp_path
+):
+    runs = []
+    experiment = toy(runs=runs, result=lambda x: {"y": 2.0 * x})
+    sweep(experiment, [{"x": 3.0}, {"x": True}], store=tmp_path)
+    alter("\n3.0,6.0,", "\n3,6,")
+    frame = sweep(experiment, [{"x": 3.0}, {"x": True}], store=tmp_path)
+    assert frame["y"].tolist() == [6, 2] and len(runs) == 2
+    alter("\nTrue,", "\nTRUE,")
+    with pytest.raises(StoreError, match="line 3: TRUE was written by a spreadsheet"):
+        sweep(experiment, [{"x": 3.0}, {"x": True}], store=tmp_path)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda text: text.replace(b",0.25,", b",2.50E-01,"), "2.50E-01 was written by a spread"),
+        (lambda text: text.replace(b",0.25,", b',"0,25",'), "'0,25' is not a number"),
+        (lambda text: text.replace(b",", b";"), "line 1: the header lacks the columns"),
+        (lambda text: text.replace(b",abc1234\n", b",1234567\n"), "revision is 1234567, not text"),
+        (lambda text: text.replace(b"\n", b"\r"), "line 1: lines end in a lone carriage return"),
+        (lambda text: text.decode().encode("utf-16"), "line 1.*decode"),
+    ],
+)
+def test_what_a_spreadsheet_may_do_is_named_and_changes_nothing(toy, tmp_path, change, message):
+    runs, path = [], tmp_path / "toy.csv"
+    sweep(toy(result=lambda x: {"y": 0.25}), grid(x=range(2)), store=tmp_path)
+    damaged = change(path.read_bytes())
+    path.write_bytes(damaged)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=message):
+            sweep(toy(runs=runs), grid(x=range(9)), store=tmp_path)
+    assert runs == [] and path.read_bytes() == damaged
 
 
 def test_a_file_cut_at_any_byte_recovers(toy, tmp_path, capsys):
@@ -247,6 +424,14 @@ def test_damage_in_the_middle_is_one_clear_error_and_changes_nothing(
         sweep(toy(runs=runs), grid(x=range(9)), store=tmp_path)
     assert "toy.csv" in str(caught.value) and "\n" not in str(caught.value)
     assert runs == [] and (tmp_path / "toy.csv").read_bytes() == damaged
+
+
+def test_a_results_file_that_is_a_folder_is_an_error_before_computing(toy, tmp_path):
+    runs = []
+    (tmp_path / "toy.csv").mkdir()
+    with pytest.raises(StoreError, match="cannot read the results file .*Is a directory"):
+        sweep(toy(runs=runs), grid(x=range(2)), store=tmp_path)
+    assert runs == []
 
 
 def test_other_result_columns_are_an_error_that_names_them(toy, lines, tmp_path):

@@ -92,6 +92,8 @@ def test_law_is_the_mean_of_measured_alignments(name, query, samples):
         (("phi2", 0.5, float("nan")), "ratio is nan"),
         (("phi2", 0.5, 1, "blur"), "query is 'blur'.*'resample', 'zero'"),
         (("phi2", 0.5, 1, "zero", 0), "samples is 0"),
+        (("phi2", 0.5, 1, "zero", float("nan")), "samples is nan"),
+        (("h80", 0.5, 1), "degrees are allowed up to 60"),
         (("nope", 0.5, 1), "unknown activation"),
         (("linear", 0.5, 2), "kernel is singular"),
     ],
@@ -107,6 +109,29 @@ def test_bound_and_spread_check_alpha(alpha):
         theory.gamma_rf_bound("phi2", alpha)
     with pytest.raises(ValueError, match="open interval"):
         theory.alignment_sd("phi2", alpha, 10)
+
+
+@pytest.mark.parametrize("constant", ["h0", lambda t: 0 * t, lambda t: 3 + 0 * t])
+def test_laws_say_where_activations_are_constant(constant):
+    for law in (
+        lambda: theory.gamma_rf_bound(constant, 0.5),
+        lambda: theory.alignment_sd(constant, 0.5, 10),
+        lambda: theory.gamma_rf_cores(constant, torch.eye(3).numpy(), 0.5, 10),
+    ):
+        with pytest.raises(ValueError, match="is constant: its features tell nothing apart"):
+            law()
+
+
+def test_the_spread_needs_a_dimension():
+    for dim in (0, float("nan")):
+        with pytest.raises(ValueError, match=f"dim is {dim}"):
+            theory.alignment_sd("phi2", 0.5, dim)
+
+
+def test_no_end_of_samples_is_the_law_without_them():
+    for name in ("relu", "phi2"):  # with a mean, and without one
+        law = theory.gamma_rf(name, 0.5, 0.5, samples=math.inf)
+        assert law == theory.gamma_rf(name, 0.5, 0.5)
 
 
 # -- NTK features ---------------------------------------------------------------------------------
@@ -226,6 +251,9 @@ def test_law_for_cores_predicts_alignment_where_isotropy_fails(name, query, samp
         (torch.zeros(2, 2), 5, "ones on the diagonal"),
         (torch.full((2, 2), float("nan")), 5, "finite"),
         (torch.eye(2), 0, "background is 0"),
+        (torch.eye(2), float("nan"), "background is nan"),
+        (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), 5, "symmetric"),
+        (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 5, r"within \[-1, 1\]"),
     ],
 )
 def test_law_for_cores_names_bad_arguments(overlaps, background, message):

@@ -226,7 +226,13 @@ def test_two_axis_names_bad_input(change, words):
         (lambda: theory.mixture_spectrum([1], [[1, 1]], [-1]), "0 or more"),
         (lambda: theory.mixture_spectrum([1], [[1, 1]], [1, 2]), "variances have shape"),
         (lambda: theory.mixture_spectrum([1], [[1, 1]], [[[1, 2], [0, 1]]]), "symmetric"),
+        (lambda: theory.mixture_spectrum([1], [[1, 1]], [-1e-12 * np.eye(2)]), "eigenvalue"),
         (lambda: theory.mixture_spectrum([1], [[1, np.inf]], [1]), "finite"),
+        (lambda: linear_accuracies(math.nan, 1, 1, 1, 1, 1), "w_s is nan: allowed is finite"),
+        (lambda: linear_accuracies(1, 1, 1, 1, 1, -1), "sigma_c is -1"),
+        (lambda: linear_accuracies(1, 1, 1, 1, 1, 1, math.nan), "kappa is nan"),
+        (lambda: flip_rule(math.nan, 1, 1), "rho is nan"),
+        (lambda: flip_rule(0.9, 1, -1), "n_c is -1"),
         (lambda: data.gaussian_mixture([1], [[1, 1]], [1], 0), "at least 1"),
         (lambda: data.two_axis_sample(2, 0.9, 1, 1, 1, 1), "samples is 2"),
         (lambda: theory.effective_ridge(0, 1, 1), "noise is 0"),
@@ -237,3 +243,9 @@ def test_two_axis_names_bad_input(change, words):
 def test_the_others_name_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_rounding_of_large_covariances_is_no_error():
+    covariance = 1e9 * np.array([[2.0, 1.0], [1.0, 2.0]])
+    covariance[0, 1] += 1e-6
+    theory.check_mixture([1], [[1, 1]], [covariance])

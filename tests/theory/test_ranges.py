@@ -18,6 +18,8 @@ def test_values_come_back_with_one_shape():
 @pytest.mark.parametrize(
     ("words", "inside", "outside"),
     [
+        ("finite", (-1e300, 1e300), (-math.inf, math.inf)),
+        ("1 or more", (1, math.inf), (0, 1 - 1e-9)),
         ("above 0", (1e-300, math.inf), (0, -1)),
         ("above 0, finite", (1e-300, 1e300), (0, math.inf)),
         ("0 or more, finite", (0, 1e300), (-1e-300, math.inf)),

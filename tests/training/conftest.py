@@ -1,7 +1,10 @@
-"""What tests of training share: a task, a network, and a kill."""
+"""What tests of training share: a task, networks, and a kill."""
+
+import copy
 
 import pytest
 import torch
+from torch import nn
 
 from helpers import models
 
@@ -16,14 +19,23 @@ def _network(dtype=torch.float64, outputs=2):
     return models.fully_connected(6, (16,), outputs, seed=3).to(dtype)
 
 
+def _half_frozen(seed=3):
+    """A network whose first layer is frozen, with gradients of before, and its head alone."""
+    net = models.fully_connected(6, (16,), 2, seed=seed).double()
+    head = nn.Sequential(nn.Flatten(), copy.deepcopy(net[3]))
+    for p in net[1].requires_grad_(False).parameters():
+        p.grad = torch.full_like(p, 1e3)
+    return net, head
+
+
 class Interrupted(Exception):
     """Stands for a kill."""
 
 
 def _interrupt_after(net, calls):
-    def hook(*_):
+    def hook(net, _):
         nonlocal calls
-        calls -= 1
+        calls -= net.training
         if calls < 0:
             raise Interrupted
 
@@ -41,6 +53,11 @@ def network():
 
 
 @pytest.fixture
+def half_frozen():
+    return _half_frozen
+
+
+@pytest.fixture
 def interrupted():
-    """Raises `Interrupted` at a forward pass: `(network, passes before it)` to a hook."""
+    """Raises `Interrupted` in training: `(network, forward passes before it)` to a hook."""
     return Interrupted, _interrupt_after

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from helpers import models, training
 from helpers.data import nicopp
@@ -63,3 +64,35 @@ def test_a_loss_that_grows_without_bound(tree):
     wild = training.Recipe(epochs=3, batch=8, learning_rate=1e30, optimiser="sgd")
     with pytest.raises(Diverged, match="lower the learning rate"):
         fitted(tree, "cat", wild)
+
+
+def test_frozen_parameters_stay(tree):
+    pool = nicopp.pool(tree)
+    rows = torch.arange(6)
+    net = models.small_resnet(3, width=8, seed=0)
+    net[1].requires_grad_(False)
+    before, head = net[1].weight.clone(), net[-1].weight.clone()
+    given = dict(seed=0, device="cpu", size=32, workers=0)
+    how = training.Recipe(epochs=1, batch=100, weight_decay=0.1)
+    assert len(training.fine_tuned(net, pool, rows, rows[:1], how, **given)) == 1
+    assert torch.equal(net[1].weight, before) and not torch.equal(net[-1].weight, head)
+    with pytest.raises(ValueError, match="all are frozen"):
+        training.fine_tuned(net.requires_grad_(False), pool, rows, rows, how, **given)
+
+
+@pytest.mark.parametrize(
+    ("train", "asked", "changes", "message"),
+    [
+        (0, 2, {}, "0 rows to train on and 2"),
+        (2, 0, {}, "2 rows to train on and 0"),
+        (2, 2, {"noise": 0.1}, "noise=0.1: fine-tuning has no such thing"),
+        (2, 2, {"loss": "mse"}, "loss='mse'"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(tree, train, asked, changes, message):
+    pool, rows = nicopp.pool(tree), torch.arange(10)
+    with pytest.raises(ValueError, match=message):
+        training.fine_tuned(
+            nn.Linear(2, 2), pool, rows[:train], rows[:asked],
+            training.Recipe(epochs=1, batch=2, **changes), seed=0, device="cpu",
+        )  # fmt: skip

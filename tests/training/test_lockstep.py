@@ -268,3 +268,79 @@ def test_buffers_are_shared(kind):
     assert_same(nets, others)
     with pytest.raises(ValueError, match="0.mean differs between networks"):
         train_many([build(0.3)[0], build(0.4)[1]], x, y, BASE, seed=7, lockstep=True)
+
+
+# -- what is frozen, shared or not used -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("changes", [{"weight_decay": 0.1}, {"clip_norm": 1e-2}])
+def test_frozen_layers_stay_and_count_in_no_norm(monkeypatch, linear, changes, half_frozen):
+    x, y = task(shape=(6,), dead=0)
+    y = y % 2
+    recipe = replace(BASE, **changes)
+    pairs = [half_frozen(seed) for seed in (0, 1)]
+    nets = [net for net, _ in pairs]
+    before = [net[1].weight.clone() for net in nets]
+    monkeypatch.setattr(lockstep, "is_mlp", lambda model: linear)
+    train_many(nets, x, y, recipe, seed=7, lockstep=True)
+    for (net, head), first in zip(pairs, before, strict=True):
+        assert torch.equal(net[1].weight, first)
+        train(head, net[:3](x), y, recipe, seed=7)
+        assert_same([net[3]], [head[1]])
+
+
+def differently_frozen():
+    nets = mlps(2)
+    nets[1][1].weight.requires_grad_(False)
+    return nets
+
+
+def differently_built():
+    nets = mlps(2)
+    nets[1][2] = nn.Tanh()
+    return nets
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [(differently_frozen, "other parameters are frozen"), (differently_built, "not built alike")],
+)
+def test_networks_that_differ_in_more_than_numbers_run_one_by_one(build, message):
+    x, y = task()
+    nets, others = build(), build()
+    train_many(nets, x, y, BASE, seed=7)
+    alone(others, x, y, [BASE] * 2, 7, [None] * 2)
+    assert_same(nets, others, tolerance=1e-300)
+    with pytest.raises(ValueError, match=message):
+        train_many(build(), x, y, BASE, seed=7, lockstep=True)
+
+
+class Extra(nn.Module):
+    """A network with a layer that nothing goes through."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.idle = net, nn.Linear(2, 2).double()
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def tied(net):
+    """Two layers with one weight."""
+    layers = [*net[:4], nn.ReLU(), nn.Linear(8, 8).double(), *net[4:]]
+    layers[5].weight = layers[3].weight
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("change", [Extra, tied])
+@pytest.mark.parametrize("recipe", [BASE, replace(BASE, clip_norm=0.1, weight_decay=0.1)])
+def test_idle_layers_stay_and_shared_ones_are_one(change, recipe):
+    x, y = task()
+    net = change(models.fully_connected(12, (8, 8), 3, seed=0).double())
+    nets = [copy.deepcopy(net).train(), copy.deepcopy(net).eval()]
+    others = copy.deepcopy(nets)
+    train_many(nets, x, y, recipe, seed=7, lockstep=True)
+    alone(others, x, y, [recipe] * 2, 7, [None] * 2)
+    assert_same(nets, others)

@@ -5,7 +5,7 @@ import torch
 
 from helpers import training
 from helpers.errors import Diverged
-from helpers.training import Recipe
+from helpers.training import Recipe, private
 
 
 def expected_loss(recipe, outputs, wanted):
@@ -109,7 +109,7 @@ def test_options_are_those_of_torch(changes, task, network):
 def test_noise_has_its_standard_deviation_and_is_drawn_anew(network):
     seen = []
     net = network()
-    net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    net.register_forward_pre_hook(lambda net, args: seen.extend(args[: net.training]))
     x, y = torch.zeros(2_000, 6, dtype=torch.float64), torch.zeros(2_000, dtype=torch.int64)
     training.train(net, x, y, Recipe(epochs=2, batch=2_000, noise=0.3), seed=0)
     assert all(float(s.std()) == pytest.approx(0.3, rel=0.05) for s in seen)
@@ -128,3 +128,43 @@ def test_the_callback_comes_after_each_epoch_and_not_with_a_checkpoint(tmp_path,
     with pytest.raises(ValueError, match="after_epoch and checkpoint"):
         training.train(net, x, y, Recipe(epochs=1, batch=20), seed=0, after_epoch=seen.append,
                        checkpoint=tmp_path / "state.pt")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight_decay": 0.1},
+        {"optimiser": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+        {"clip_norm": 1e-2},
+        {"clip_value": 1e-3},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_a_frozen_layer_is_a_fixed_function_before_the_rest(changes, task, half_frozen):
+    x, y = task()
+    recipe = Recipe(epochs=3, batch=16, learning_rate=1e-2, **changes)
+    (net, head), before = half_frozen(), half_frozen()[0][1].weight
+    history = training.train(net, x, y, recipe, seed=5)
+    expected = training.train(head, net[:3](x), y, recipe, seed=5)
+    assert torch.equal(net[1].weight, before)
+    torch.testing.assert_close(net[3].state_dict(), head[1].state_dict())
+    assert history.loss == pytest.approx(expected.loss)
+
+
+def test_a_network_that_is_all_frozen_cannot_be_trained(task, network):
+    x, y = task()
+    nets = [network(), network().requires_grad_(False)]
+    recipe = Recipe(epochs=1, batch=16)
+    for train, given in [(training.train, nets[1]), (training.train_many, nets)]:
+        with pytest.raises(ValueError, match="Sequential has no parameter with requires_grad"):
+            train(given, x, y, recipe, seed=0)
+    with pytest.raises(ValueError, match="Sequential has no parameter with requires_grad"):
+        private.train(nets[1], x, y, recipe, clip=1.0, noise_multiplier=1.0, seed=0)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_them(task, network):
+    x, y = task()
+    nets = network(), network()
+    for net, batch in zip(nets, (50, 10_000), strict=True):
+        training.train(net, x, y, Recipe(epochs=2, batch=batch), seed=0)
+    assert torch.equal(nets[0][1].weight, nets[1][1].weight)

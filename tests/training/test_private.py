@@ -131,6 +131,20 @@ def test_batch_normalisation_is_refused():
         clipped_gradients(net, *examples(), 1.0)
 
 
+def test_frozen_layers_stay_and_count_in_no_norm(half_frozen):
+    (net, head), (inputs, labels) = half_frozen(), examples(40)
+    labels, first = labels % 2, net[1].weight.clone()
+    found = clipped_gradients(net, inputs, labels, 0.1)
+    expected = clipped_gradients(head, net[:3](inputs), labels, 0.1)
+    torch.testing.assert_close(found, expected)
+    recipe = replace(RECIPE, weight_decay=0.1, optimiser="sgd", momentum=0.9)
+    given = dict(clip=0.1, noise_multiplier=1.0, seed=0)
+    private.train(net, inputs, labels, recipe, **given)
+    private.train(head, net[:3](inputs), labels, recipe, **given)
+    assert torch.equal(net[1].weight, first)
+    torch.testing.assert_close(net[3].state_dict(), head[1].state_dict())
+
+
 # -- Opacus ----------------------------------------------------------------------------------------
 
 # our inputs have no gradients, which torch says of the hooks that Opacus puts on a network
@@ -282,7 +296,8 @@ def test_it_learns_what_it_may():
         ({"noise": 0.1}, "noise"),
         ({"clip_norm": 1.0}, "clip_norm"),
         ({"augment": True}, "augment"),
-        ({"loss": "mse"}, "mse"),
+        ({"loss": "mse"}, "loss='mse'"),
+        ({"stop_loss": 0.1}, "stop_loss=0.1"),
         ({"batch": 13}, "batch is 13"),
     ],
 )
@@ -353,10 +368,28 @@ def test_more_noise_is_more_private_and_no_noise_is_not():
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"delta": 0.0}, "delta is 0"), ({"delta": 1.0}, "delta is 1")]
+    ("change", "named"),
+    [
+        ({"delta": 0.0}, "delta is 0"),
+        ({"delta": 1.0}, "delta is 1"),
+        ({"batch": 250}, "batch is 250: there are 100 examples"),
+        ({"batch": 0}, "batch is 0"),
+        ({"batch": 2.5}, "batch is 2.5"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples": math.nan}, "samples is nan"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 1.5}, "epochs is 1.5"),
+        ({"epochs": True}, "epochs is True"),
+    ],
 )
 def test_guarantees_that_do_not_exist(change, named):
     with pytest.raises(ValueError, match=named):
         epsilon(1.0, **({"samples": 100, "batch": 10, "epochs": 1, "delta": 1e-5} | change))
-    with pytest.raises(ValueError, match="noise_multiplier is -2"):
-        epsilon(-2.0, samples=100, batch=10, epochs=1, delta=1e-5)
+    with pytest.raises(ValueError, match=named):  # also where there is no noise
+        epsilon(0.0, **({"samples": 100, "batch": 10, "epochs": 1, "delta": 1e-5} | change))
+
+
+@pytest.mark.parametrize("noise", [-2.0, math.nan, math.inf])
+def test_noise_that_is_none(noise):
+    with pytest.raises(ValueError, match=f"noise_multiplier is {noise}"):
+        epsilon(noise, samples=100, batch=10, epochs=1, delta=1e-5)

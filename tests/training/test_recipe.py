@@ -20,7 +20,11 @@ Y = (X[:, 0] > 0).long()
         (X * math.nan, Y, "cross_entropy", "finite floats"),
         (X.to(torch.complex128), Y, "cross_entropy", "complex128 must be finite floats"),
         (X, Y.double(), "cross_entropy", "int64 class indices"),
-        (X, Y - 1, "cross_entropy", "int64 class indices"),
+        (X, Y - 1, "cross_entropy", "labels has -1: allowed is 0 and 1"),
+        (X, Y - 100, "cross_entropy", "labels has -100"),  # which the loss would leave out
+        (X, Y + 1, "cross_entropy", "labels has 2: allowed is 0 and 1"),
+        (X, Y[:, None], "cross_entropy", "one label for each"),
+        (X, Y.double(), "mse", r"outputs of shape \(2,\) a sample: the loss 'mse' takes one"),
         (X, Y, "mse", "must be finite and torch.float64"),
         (X, Y * math.inf, "mse", "must be finite"),
         (X, Y.double(), "logistic", r"allowed -1, \+1"),
@@ -31,11 +35,33 @@ def test_data_that_cannot_be_learned_are_named(inputs, labels, loss, message, ne
         training.train(network(), inputs, labels, Recipe(epochs=1, batch=1, loss=loss), seed=0)
 
 
+def test_no_way_of_training_takes_outputs_that_do_not_fit(network):
+    one, ways = network(outputs=1), (training.train, training.private.train)
+    nets, recipe = [network(), network()], Recipe(epochs=1, batch=1)
+    with pytest.raises(ValueError, match=r"shape \(2,\) a sample"):  # not spread over networks
+        training.train_many(nets, X, Y.double(), Recipe(epochs=1, batch=1, loss="mse"), seed=0)
+    for train, more in zip(ways, ({}, {"clip": 1.0, "noise_multiplier": 0.0}), strict=True):
+        with pytest.raises(ValueError, match=r"shape \(1,\) a sample: .* takes \(classes,\)"):
+            train(one, X, 0 * Y, recipe, seed=0, **more)  # the loss would be 0 from the start
+        with pytest.raises(ValueError, match="labels has 2"):
+            train(nets[0], X, Y + 1, recipe, seed=0, **more)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"epochs": 0}, "epochs is 0"),
         ({"batch": 0}, "batch is 0"),
+        ({"epochs": -1}, "epochs is -1"),
+        ({"epochs": math.nan}, "epochs is nan"),
+        ({"epochs": True}, "epochs is True"),
+        ({"batch": 2.0}, "batch is 2.0"),
+        ({"batch": math.inf}, "batch is inf"),
+        ({"decay_every": 1.5}, "decay_every is 1.5"),
+        ({"decay_every": math.nan}, "decay_every is nan"),
+        ({"milestones": (2, 0)}, r"milestones\[1\] is 0"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"stop_loss": math.nan}, "stop_loss is nan"),
         ({"loss": "hinge"}, "loss is 'hinge': allowed are 'cross_entropy', 'mse'"),
         ({"loss": "sd"}, "strength of sd is 0.0"),
         ({"loss_strength": 0.1}, "the loss 'cross_entropy' has none"),

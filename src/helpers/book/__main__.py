@@ -3,5 +3,6 @@
 import sys
 
 from helpers.book.command import main
+from helpers.project import run_command
 
-sys.exit(main())
+sys.exit(run_command(main))

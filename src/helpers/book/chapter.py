@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.project import PROFILES, Run, resolve_device
+from helpers.project import PROFILES, Run, own_package, resolve_device
 
 ORIGINAL = "original"
 _GLUE = "application/papermill.record/"
@@ -31,8 +31,10 @@ def setup(
 ) -> ChapterRun:
     """Check the four parameters of a chapter and apply the book's figure style.
 
-    Raises ValueError, one paragraph that names the value and what is allowed.
+    Raises ValueError, one paragraph that names the value and what is allowed, and ImportError where
+    the package of another checkout is at work.
     """
+    own_package()
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}: expected one of {', '.join(PROFILES)}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:

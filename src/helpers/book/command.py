@@ -15,17 +15,15 @@ Running needs the full environment; `stale` and `build` work in the light one, w
 """
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from helpers.book.freshness import edition, refresh, stale, staleness
+from helpers.book.freshness import edition, protect, refresh, stale, staleness
 from helpers.book.runner import device_of, environment, run
 from helpers.book.site import build, is_staged, made_from, mark_staged, stage, surroundings
 from helpers.book.sources import BookError, shown, sources
-from helpers.project import PROFILES, PUBLISHED, project_root
+from helpers.project import PROFILES, PUBLISHED, expanded, own_package, project_root
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data-dir", default="", help="folder with datasets")
     more = {"dest": "more", "nargs": 2, "action": "append", "metavar": ("NAME", "VALUE")}
     p.add_argument("-p", **more, default=[], help="any other parameter of the chapter")
-    p.add_argument("--out", type=Path, help="folder for the result")
+    p.add_argument("--out", type=expanded, help="folder for the result")
     p = add(_refresh, "take over edited prose")
     p.add_argument("chapters", nargs="*")
     add(_stale, "list outdated copies")
@@ -60,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data-dir", default="")
     p = add(_build, "render the site")
     p.add_argument("--staged", action="store_true", help="from _build/book instead of book/")
-    p.add_argument("--out", type=Path, help="folder of the site, instead of _build/html")
+    p.add_argument("--out", type=expanded, help="folder of the site, instead of _build/html")
     add(_clean, "remove _build")
     return parser
 
@@ -75,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _folder(name: str) -> str | None:
-    if name and not Path(name).expanduser().is_dir():
+    if name and not expanded(name).is_dir():
         raise BookError(
             f"the data folder {name!r} is not there: give the folder that holds the datasets."
         )
@@ -84,12 +82,16 @@ def _folder(name: str) -> str | None:
 
 def _refresh(args: argparse.Namespace) -> int:
     behind = 0
-    for source in sources(args.chapters):
-        for profile in ("smoke", PUBLISHED):
-            copy = edition(profile) / f"{source.stem}.ipynb"
-            done = refresh(copy, source)
-            behind += not done
-            print(shown(copy) if done else f"{shown(copy)}: the code changed, run it")
+    copies = {
+        edition(profile) / f"{source.stem}.ipynb": source
+        for source in sources(args.chapters)
+        for profile in ("smoke", PUBLISHED)
+    }
+    protect(copies)
+    for copy, source in copies.items():
+        done = refresh(copy, source)
+        behind += not done
+        print(shown(copy) if done else f"{shown(copy)}: the code changed, run it")
     return bool(behind)
 
 
@@ -102,11 +104,12 @@ def _stale(args: argparse.Namespace) -> int:
 def _stage(args: argparse.Namespace) -> int:
     data_dir = _folder(args.data_dir)
     target = stage()
+    copies = {target / "chapters" / f"{source.stem}.ipynb": source for source in sources()}
+    protect(copies)
     given = {"device": args.device} if args.device != "auto" else {}
     around, problems = surroundings(device_of(args.device), data_dir), []
     with environment({"BOOK_RESULTS": str(target / "results")}):
-        for source in sources():
-            copy = target / "chapters" / f"{source.stem}.ipynb"
+        for copy, source in copies.items():
             if staleness(copy, source):
                 refresh(copy, source)  # words alone may have changed
             if is_staged(copy, source, made_from(source, target, around)):
@@ -125,7 +128,6 @@ def _build(args: argparse.Namespace) -> int:
         first = "run `stage` first" if args.staged else "its first page, intro.md, is missing"
         raise BookError(f"{shown(source)} holds no book to render: {first}.")
     out = (args.out or root / "_build" / "html").resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
     if status := build(source, out):
         print("The site was not replaced: see the warnings above.", file=sys.stderr)
         return status
@@ -134,7 +136,8 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _clean(args: argparse.Namespace) -> int:
-    shutil.rmtree(project_root() / "_build", ignore_errors=True)
+    if (built := project_root() / "_build").exists():
+        shutil.rmtree(built)
     return 0
 
 
@@ -142,19 +145,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
-        status = args.command(args)
-        sys.stdout.flush()
-        return status
-    except BookError as error:
+        own_package()
+        return args.command(args)
+    except BrokenPipeError:
+        raise
+    except ModuleNotFoundError as error:
+        print(f"{error}: running needs the full environment (`make setup`).", file=sys.stderr)
+        return 2
+    except (BookError, ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `head` has seen enough; nothing is left to be flushed at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         print(
-            "Interrupted, or the kernel died (out of memory?). Finished copies and stored "
-            "results are kept, everything else is as it was before.",
+            "Interrupted. Finished copies and stored results are kept, everything else is as it "
+            "was before.",
             file=sys.stderr,
         )
         return 130

@@ -58,6 +58,7 @@ TITLES = {
 
 def use_style() -> None:
     """Apply the book's style to matplotlib: readable when a page shrinks a figure to 60 %."""
+    plt.rcdefaults()  # whatever a matplotlibrc says
     plt.rcParams.update(
         {
             "figure.dpi": 110,

@@ -1,9 +1,9 @@
 """Which executed copies show their source as it is now."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 from helpers import claims
 from helpers.book.sources import (
     INJECTED,
+    BookError,
     code_cells,
     load,
     shown,
@@ -69,18 +70,64 @@ def edition(profile: str) -> Path | None:
     return {"smoke": root / "notebooks", PUBLISHED: root / "book" / "chapters"}.get(profile)
 
 
+def text_hash(nb: NotebookNode) -> str:
+    """Hash of all that a notebook shows of its source."""
+    return digest(map(repr, shown_cells(nb)))
+
+
 def shown_cells(nb: NotebookNode) -> list[tuple[str, str, str]]:
     """What a notebook shows of its source: kind, text and lasting metadata of each cell."""
     return [
-        (c.cell_type, c.source.strip(), repr(sorted(_lasting(c).items())))
-        for c in nb.cells
-        if INJECTED not in tags(c)
+        (c.cell_type, c.source.strip(), _lasting(c)) for c in nb.cells if INJECTED not in tags(c)
     ]
 
 
-def _lasting(cell: NotebookNode) -> dict[str, Any]:
-    """Metadata that comes from the source: tags, caption, alternative text."""
-    return {k: v for k, v in cell.metadata.items() if k not in ("papermill", "execution") and v}
+def _lasting(cell: NotebookNode) -> str:
+    """Metadata that a source can hold: tags, caption, alternative text."""
+    kept = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
+    return json.dumps(kept, sort_keys=True)
+
+
+def edits(copy: Path, source: Path, fresh: NotebookNode | None = None) -> str:
+    """What a copy holds that neither its source nor the runner has put there; empty for nothing.
+
+    Args:
+        copy: The executed copy.
+        source: The text notebook.
+        fresh: What `load` makes of it, where that is known already.
+    """
+    try:
+        nb, fresh = nbformat.read(copy, 4), fresh or load(source)
+    except (ValueError, AttributeError, nbformat.ValidationError):
+        return "is no notebook any more: delete it, then run it."
+    made, now, wanted = nb.metadata.get("book", {}), shown_cells(nb), shown_cells(fresh)
+    same = made["text"] == text_hash(nb) if "text" in made else made.get("code") == code_hash(nb)
+    if same or now == wanted:
+        return ""
+    own = [cell for cell in now if cell not in wanted and cell[1]]
+    first = repr(own[0][1].splitlines()[0][:60]) if own else "cells that are gone"
+    how = f"to {shown(source)} by hand"
+    if made.get("text") == text_hash(fresh) and copy.parent == source.parent:
+        how = f"with `.venv/bin/jupytext --to md:myst -o {shown(source)} {shown(copy)}`"
+    return f"has edits of its own ({first}): carry them over {how}, or delete the copy."
+
+
+def protect(copies: Mapping[Path, Path]) -> None:
+    """Refuse to overwrite what was edited by hand.
+
+    Args:
+        copies: Executed copies with their sources.
+
+    Raises:
+        BookError: Some have edits of their own, named with the way to keep them.
+    """
+    found = [
+        f"{shown(copy)} {why}"
+        for copy, source in copies.items()
+        if copy.is_file() and (why := edits(copy, source))
+    ]
+    if found:
+        raise BookError(f"{' '.join(found)} Nothing was overwritten.")
 
 
 def staleness(copy: Path, source: Path, fresh: NotebookNode | None = None) -> str:
@@ -93,7 +140,10 @@ def staleness(copy: Path, source: Path, fresh: NotebookNode | None = None) -> st
     """
     if not copy.is_file():
         return "missing: run it"
-    nb, fresh = nbformat.read(copy, 4), fresh or load(source)
+    fresh = fresh or load(source)
+    if why := edits(copy, source, fresh):
+        return why
+    nb = nbformat.read(copy, 4)
     record = nb.metadata.get("book", {})
     if record.get("code") != code_hash(fresh):
         return f"comes from other code than {source.name} has now: run it"
@@ -128,9 +178,14 @@ def stale() -> list[str]:
 
 
 def refresh(copy: Path, source: Path) -> bool:
-    """Put edited prose and tags into a copy whose code has not changed; False when it has."""
+    """Put edited prose and tags into a copy whose code has not changed; False when it has.
+
+    Raises:
+        BookError: The copy has edits of its own.
+    """
     if not copy.is_file():
         return False
+    protect({copy: source})
     fresh, old = load(source), nbformat.read(copy, 4)
     if old.metadata.get("book", {}).get("code") != code_hash(fresh):
         return False
@@ -143,6 +198,6 @@ def refresh(copy: Path, source: Path) -> bool:
         cells.append(cell)
         if "parameters" in tags(cell):
             cells += [c for c in old.cells if INJECTED in tags(c)]
-    old.cells = cells
+    old.cells, old.metadata["book"]["text"] = cells, text_hash(fresh)
     write(tidy(old), copy)
     return True

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 
 from helpers.book.freshness import digest, package, reached, staleness
+from helpers.book.runner import environment, python_environment
 from helpers.book.sources import code_cells, load, sources, write
 from helpers.project import describe_device, project_root
 
@@ -80,6 +81,8 @@ def made_from(source: Path, target: Path, around: str) -> str:
     files = [
         target / "results" / f"{e}.csv" for e, module in experiments.items() if module in modules
     ]
+    if "helpers.book.pictures" in modules:
+        files += (target / "results" / "pictures").glob("*.npz")
     if any("project_root" in cell.source for cell in code_cells(nb)):  # it may read anything
         files += (project_root() / "book").rglob("*")
     return digest([around, _contents(files)])
@@ -130,6 +133,7 @@ def build(source: Path, out: Path) -> int:
         return 0
     work = out.with_name(f".{out.name}-work")
     shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     options = ("--toc", root / "_toc.yml", "--config", root / "_config.yml", "--path-output", work)
     # jupyter_book 1 has no __main__, so no `python -m`; this takes the one of this interpreter
     start = "from jupyter_book.cli.main import main; main()"
@@ -142,7 +146,10 @@ def build(source: Path, out: Path) -> int:
         *options,
         *"-q -W -n --keep-going".split(),
     ]
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=False)
+    with environment(python_environment()):
+        done = subprocess.run(
+            list(map(str, command)), stdout=subprocess.PIPE, text=True, check=False
+        )
     site = work / "_build" / "html"
     if done.returncode:
         print(done.stdout, file=sys.stderr)  # on success it would name the folder made beside `out`

@@ -22,9 +22,14 @@ class BookError(Exception):
 def sources(names: Iterable[str] = ()) -> list[Path]:
     """Text notebooks by name; `01` will do for `01-setting`. All of them when none is named.
 
-    Raises BookError for a name that fits none or several.
+    Raises BookError for a name that fits none or several, and where there is no folder of them.
     """
-    found = sorted((project_root() / "notebooks").glob("*.md"))
+    folder = project_root() / "notebooks"
+    if not folder.is_dir():
+        raise BookError(
+            f"{folder} is not there: work in the book's folder, or set $BOOK_ROOT to it."
+        )
+    found = sorted(folder.glob("*.md"))
     return [_one(name, found) for name in names] or found
 
 
@@ -44,7 +49,7 @@ def load(source: Path) -> NotebookNode:
     """The notebook of a text source, without outputs, its cell ids made from its text alone."""
     import jupytext
 
-    nb = jupytext.read(source)
+    nb = jupytext.reads(source.read_text("utf-8-sig"), "md")  # some editors begin with a mark
     nb.metadata.pop("jupytext", None)
     seen: dict[str, int] = {}
     for cell in nb.cells:

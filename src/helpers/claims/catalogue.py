@@ -68,7 +68,7 @@ def load(
     """
     path = Path(path) if path is not None else project_root() / "book" / "claims.yml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if isinstance(content, list):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from helpers.data.labels import SIGNS, check_values
+
 
 @dataclass(frozen=True)
 class Grouped:
@@ -23,12 +25,27 @@ class Grouped:
         label: `(n,)` class, 0 or 1 (int64), or -1 or +1 (float32) for networks with one output.
         attribute: `(n,)` spurious attribute in the same two numbers.
         source: what the images are.
+
+    Raises:
+        ValueError: lengths that differ, labels or attributes with other values than these.
     """
 
     images: torch.Tensor
     label: torch.Tensor
     attribute: torch.Tensor
     source: str = ""
+
+    def __post_init__(self) -> None:
+        parts = {"label": self.label, "attribute": self.attribute}
+        shapes = [tuple(part.shape) for part in parts.values()]
+        if shapes != [tuple(self.images.shape[:1])] * 2:
+            raise ValueError(
+                f"label and attribute have shapes {shapes[0]} and {shapes[1]}: expected one "
+                f"number for each of {self.images.shape[:1].numel()} images"
+            )
+        signed = any(bool((part < 0).any()) for part in parts.values())
+        for name, part in parts.items():
+            check_values(name, part, SIGNS if signed else (0, 1))
 
     def __len__(self) -> int:
         return len(self.label)

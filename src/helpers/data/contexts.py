@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from helpers.data.images import load
+from helpers.data.labels import check_answers, check_values
 
 CONTEXTS = ("autumn", "dim", "grass", "outdoor", "rock", "water")
 TRAINING_SHARE = 0.7
@@ -186,6 +187,9 @@ class Pool:
         context: `(n,)` int64, indices into `contexts`.
         objects, contexts: names.
         source: what the pictures are.
+
+    Raises:
+        ValueError: lengths that differ, an index of no name.
     """
 
     inputs: Tensor | list[Path]
@@ -194,6 +198,17 @@ class Pool:
     objects: tuple[str, ...]
     contexts: tuple[str, ...]
     source: str
+
+    def __post_init__(self) -> None:
+        for name, index, names in (
+            ("label", self.label, self.objects),
+            ("context", self.context, self.contexts),
+        ):
+            if index.shape != (len(self.inputs),):
+                raise ValueError(
+                    f"{name} has shape {tuple(index.shape)}: {len(self.inputs)} pictures"
+                )
+            check_values(name, index, range(len(names)))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -298,7 +313,18 @@ def read_off(pool: Pool, split: TrialSplit, target: str, probabilities: Tensor) 
         `clean_accuracy` in all other contexts, and `elsewhere_rate`, the same share as the rate
         there; `test_images`: how many the rate is a share of.
         NaN for an average over no picture.
+
+    Raises:
+        ValueError: an unknown object, probabilities of another shape, or such that are not finite
+            where they are looked at.
     """
+    if probabilities.shape != (len(pool), len(pool.objects)):
+        raise ValueError(
+            f"probabilities have shape {tuple(probabilities.shape)}: expected "
+            f"{(len(pool), len(pool.objects))}, pictures and objects"
+        )
+    asked = torch.cat([split.test, split.own, split.elsewhere])
+    check_answers(probabilities[asked], pool.label[asked], single=False)
     o = _index(pool.objects, target, "object")
     taken = probabilities.argmax(1)
     right = (taken == pool.label).double()

@@ -11,6 +11,7 @@ import torch
 
 from helpers.data.attributed import Grouped
 from helpers.data.images import load
+from helpers.data.labels import check_values
 
 # samples of groups 0 to 3 in training, validation and test set
 WATERBIRDS = {"train": (3498, 184, 56, 1057), "val": (467, 466, 133, 133),
@@ -90,7 +91,12 @@ def fashion_birds(
 def backgrounds(
     water: torch.Tensor, *, contrast: float = 1.0, size: int = 32, generator: torch.Generator
 ) -> torch.Tensor:
-    """Rendered land (0) or water (1), `(n,)` to `(n, 3, size, size)` float32 in [0, 1]."""
+    """Rendered land (0) or water (1), `(n,)` to `(n, 3, size, size)` float32 in [0, 1].
+
+    Raises:
+        ValueError: other numbers than 0 and 1.
+    """
+    check_values("water", water, (0, 1))
     n, water = len(water), water.bool()
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:

@@ -34,7 +34,7 @@ def gaussian_two_block(
         dtype: of both blocks.
 
     Raises:
-        ValueError: no sample, or a block without a coordinate.
+        ValueError: no sample, a block without a coordinate, or a dtype that is not floating.
 
     Source: Bombari & Mondelli 2024.
 
@@ -48,6 +48,8 @@ def gaussian_two_block(
             f"n={n}, d={d}, alpha={alpha}: n must be at least 1, and alpha in (0, 1) "
             "such that round(alpha d) and d - round(alpha d) are both positive."
         )
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype}: normal numbers need a floating one")
     if not isinstance(seed, torch.Generator):
         seed = torch.Generator().manual_seed(seed)
     z = torch.randn(n, d, generator=seed, dtype=torch.float64)
@@ -60,10 +62,19 @@ def gaussian_two_block(
 def linear_labels(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Labels g = sign(u'x) of rows x `(n, dx)`: +1 or -1 `(n,)` in x's dtype; 0 counts as +1.
 
+    Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
+
     >>> linear_labels(torch.tensor([[1.0, 2.0], [-3.0, 1.0]]), torch.tensor([1.0, 1.0])).tolist()
     [1.0, -1.0]
     """
-    return torch.where(x @ u >= 0, 1.0, -1.0).to(x.dtype)
+    if x.ndim != 2 or u.shape != x.shape[1:] or x.dtype != u.dtype:
+        kinds = " and ".join(f"{a.dtype} of shape {tuple(a.shape)}" for a in (x, u))
+        raise ValueError(f"x and u are {kinds}: expected one dtype, (n, d) and (d,)")
+    along = x @ u
+    if not bool(along.isfinite().all()):
+        raise ValueError("x and u have a product that is not finite (NaN or infinity)")
+    return torch.where(along >= 0, 1.0, -1.0).to(x.dtype)
 
 
 class TwoAxisSample(NamedTuple):

@@ -21,16 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers.data.readers import (
-    ORDER_SEED,
-    Found,
-    Spec,
-    damaged,
-    read_batches,
-    read_idx,
-    read_images,
-)
+from helpers.data.files import damaged, data_folder
+from helpers.data.labels import check_values
+from helpers.data.readers import ORDER_SEED, Found, Spec, read_batches, read_idx, read_images
 from helpers.errors import DatasetNotFound
+from helpers.project import expanded
 
 DIGITS = tuple("0123456789")
 FASHION = tuple(
@@ -52,6 +47,9 @@ class Dataset:
         source: what the pixels are, where they come from, how true they are to the original
             release.
         train: whether this is the training split.
+
+    Raises:
+        ValueError: lengths that differ, a label that is no index of a class.
     """
 
     images: Tensor
@@ -60,6 +58,14 @@ class Dataset:
     name: str
     source: str
     train: bool
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels have shape {tuple(self.labels.shape)}: expected one for each of "
+                f"{len(self.images)} images"
+            )
+        check_values("labels", self.labels, range(len(self.classes)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,7 +104,7 @@ def load(name: str, *, train: bool = True, data_dir: str | Path | None = None) -
     into 4,000 for training and 1,000 for testing, 400 and 100 of each class, classes mixed.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name; a data folder that is a file.
         DatasetNotFound: no place has the dataset (another one is never taken instead).
         DatasetCorrupted: a place has damaged files.
 
@@ -118,8 +124,8 @@ def load(name: str, *, train: bool = True, data_dir: str | Path | None = None) -
     if name in PACKAGES:
         tries.insert(0, (spec.read, PACKAGES[name], "Debian package"))
     if root:
-        root = Path(root).expanduser()
-        tries = [(spec.read, root / spec.folder, "{}"), (read_images, root / name, "{}"), *tries]
+        own = (spec.read, spec.folder), (read_images, name)
+        tries = [(read, data_folder(Path(root, folder)), "{}") for read, folder in own] + tries
     for read, folder, place in tries:
         if found := read(folder, spec, train):
             return _dataset(name, train, found, place)
@@ -153,7 +159,7 @@ def _advice(name: str, train: bool, looked: list[str], problem: str) -> str:
 def _torch_cache() -> Path:
     """The cache by the rule of torch itself, with the folder ``datasets`` in it."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("TORCH_HOME") or f"{base}/torch").expanduser() / "datasets"
+    return expanded(os.environ.get("TORCH_HOME") or f"{base}/torch") / "datasets"
 
 
 def _download(spec: Spec, cache: Path) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from helpers.data.contexts import CONTEXTS, Pool
+from helpers.data.files import data_folder, decoded, pictures
 from helpers.errors import DatasetNotFound
 
 # where the pictures are below the folder of the data set, as far as it was unpacked
@@ -28,11 +29,11 @@ def pool(data_dir: str | Path | None) -> Pool:
 
     Raises:
         DatasetNotFound: no such folder.
-        ValueError: a folder without pictures.
+        ValueError: a folder without pictures; a data folder that is a file.
 
     Source: Zhang et al. 2023 (https://nicochallenge.com).
     """
-    root = Path(data_dir or os.environ.get("SPURIOUS_DATA") or ".").expanduser()
+    root = data_folder(data_dir or os.environ.get("SPURIOUS_DATA") or ".")
     tried = [base / inner for base in (root / "NICO++", root) for inner in PLACES]
     folder = next((f for f in tried if any((f / name).is_dir() for name in CONTEXTS)), None)
     if folder is None:
@@ -42,12 +43,7 @@ def pool(data_dir: str | Path | None) -> Pool:
             "folder that it was unpacked in as data_dir."
         )
     contexts = tuple(name for name in CONTEXTS if (folder / name).is_dir())
-    files = [
-        file
-        for name in contexts
-        for file in sorted((folder / name).glob("*/*"))
-        if file.suffix.lower() in (".jpg", ".jpeg", ".png") and file.name[0] != "."
-    ]
+    files = [file for name in contexts for file in pictures(folder / name)]
     if not files:
         raise ValueError(f"{folder} has no pictures: expected <context>/<object>/*.jpg in it")
     objects = tuple(sorted({file.parent.name for file in files}))
@@ -66,7 +62,8 @@ class Pictures(torch.utils.data.Dataset):
     """Files as pictures `(3, size, size)` in [0, 1] with their labels, decoded when asked for.
 
     For training, a random part of a fifth or more of the picture, mirrored half of the time; else
-    the middle, as is the custom for ImageNet.
+    the middle, as is the custom for ImageNet. A file that cannot be decoded raises
+    DatasetCorrupted.
     """
 
     def __init__(self, pool: Pool, rows: Tensor, size: int, train: bool) -> None:
@@ -83,8 +80,5 @@ class Pictures(torch.utils.data.Dataset):
         return len(self._rows)
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
         row = self._rows[position]
-        with Image.open(self._files[row]) as opened:
-            return self._transform(opened.convert("RGB")), int(self._label[row])
+        return self._transform(decoded(self._files[row])), int(self._label[row])

@@ -19,13 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+
+from helpers.data.files import damaged, decoded, pictures
+from helpers.project import expanded
 
 ORDER_SEED = 0  # of the fixed shuffles: image folders and mnist5k come sorted by class
-
-
-class DatasetCorrupted(ValueError):
-    """A file of a dataset is there but damaged, or is not what its name says."""
+_RULES = 2  # of decoding; counted up with every change, so that nothing older is read from a cache
 
 
 class Found(NamedTuple):
@@ -49,13 +48,6 @@ class Spec:
     counts: tuple[int, int]  # test, train
     classes: tuple[str, ...]
     md5: dict[str, str]  # of the original files, uncompressed
-
-
-def damaged(where: Path, what: str) -> DatasetCorrupted:
-    """The error to raise for a damaged file or folder."""
-    return DatasetCorrupted(
-        f"{where} {what}. Replace it, or delete it so that the dataset is looked for elsewhere."
-    )
 
 
 def _check(where: Path, images: np.ndarray, labels: np.ndarray, spec: Spec) -> None:
@@ -162,13 +154,7 @@ def read_images(folder: Path, spec: Spec, train: bool) -> Found | None:
     split = folder / ("train" if train else "test")
     if not split.is_dir():
         return None
-    folders = sorted(path.name for path in split.iterdir() if path.is_dir())
-    files = [
-        f"{name}/{file}"
-        for name in folders
-        for file in sorted(os.listdir(split / name))
-        if file.lower().endswith((".jpg", ".jpeg", ".png")) and file[0] != "."
-    ]
+    files = [file.relative_to(split).as_posix() for file in pictures(split)]
     index = {_plain(name): i for i, name in enumerate(spec.classes)}
     index |= {str(i): i for i in range(len(spec.classes))}
     labels = np.array([index.get(_plain(file.split("/")[0]), -1) for file in files], np.int64)
@@ -194,8 +180,9 @@ def _decoded(split: Path, files: list[str], shape: tuple[int, int, int]) -> np.n
     """uint8 (n, c, h, w), from the user's cache as long as no file changes."""
     stats = [os.stat(split / file) for file in files]
     state = [(file, s.st_size, s.st_mtime_ns) for file, s in zip(files, stats, strict=True)]
-    key = hashlib.sha256(repr((str(split.resolve()), shape, state)).encode()).hexdigest()[:32]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spurious-book"
+    made_of = _RULES, str(split.resolve()), shape, state
+    key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "spurious-book"
     path = cache / f"{key}.npy"
     try:
         images = np.load(path, mmap_mode="c")
@@ -218,12 +205,7 @@ def _decoded(split: Path, files: list[str], shape: tuple[int, int, int]) -> np.n
 
 def _decode(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     channels, *size = shape
-    content = file.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, EOFError, SyntaxError, ValueError) as error:  # all raised by Pillow
-        raise damaged(file, f"cannot be decoded as an image ({type(error).__name__})") from error
+    pixels = np.asarray(decoded(file, "L" if channels == 1 else "RGB"))
     if list(pixels.shape[:2]) != size:
         raise damaged(file, f"is an image of {pixels.shape[:2]} pixels, not {tuple(size)}")
     return pixels.reshape(*size, channels).transpose(2, 0, 1)

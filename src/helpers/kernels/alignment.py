@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from helpers.kernels.inputs import check_symmetric
+from helpers.kernels.inputs import check_finite, check_symmetric
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,41 @@ class Interpolation:
     novelty: torch.Tensor
 
     def predict(self, K_query: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Outputs at the queries: `(m, n)` kernel block and `(n,)` labels to `(m,)` float64."""
-        return K_query.double() @ (self.inverse @ labels.double())
+        """Outputs at the queries: `(m, n)` kernel block and `(n,)` labels to `(m,)` float64.
+
+        Raises:
+            ValueError: other shapes, or values that are not finite.
+        """
+        n = len(self.inverse)
+        if K_query.ndim != 2 or K_query.shape[1] != n:
+            raise ValueError(f"K_query has shape {tuple(K_query.shape)}: expected (m, {n})")
+        check_finite(K_query, "K_query holds")
+        return K_query.double() @ (self.inverse @ self._checked(labels))
 
     def stability(self, labels: torch.Tensor) -> torch.Tensor:
         """S_{z_i}(z_i) of every sample, `(n,)`: its leave-one-out residual.
 
         A start other than zero is covered by passing `labels - f(., theta_0)`.
 
+        Raises:
+            ValueError: not `(n,)` finite labels.
+
         Source: Bombari & Mondelli 2024, Definition 3.1; closed form as for the alignment.
         """
-        return (self.inverse @ labels.double()) / self.inverse.diagonal()
+        return (self.inverse @ self._checked(labels)) / self.inverse.diagonal()
+
+    def _checked(self, labels: torch.Tensor) -> torch.Tensor:
+        if labels.shape != self.novelty.shape:
+            expected = tuple(self.novelty.shape)
+            raise ValueError(f"labels have shape {tuple(labels.shape)}: expected {expected}")
+        check_finite(labels, "labels hold")
+        return labels.double()
 
     def alignment(self, K_query: torch.Tensor) -> torch.Tensor:
         """F(z_i', z_i), `(n,)`, where row i of the `(n, n)` block is the query made from sample i.
 
         Raises:
-            ValueError: the block is not `(n, n)`.
+            ValueError: the block is not `(n, n)`, or not finite.
 
         Source: Bombari & Mondelli 2024, Lemma 4.1; closed form derived in the book's chapter 2.
         """
@@ -62,11 +80,18 @@ class Interpolation:
                 f"K_query has shape {tuple(K_query.shape)}: expected {tuple(self.inverse.shape)}, "
                 "one query for each training sample"
             )
+        check_finite(K_query, "K_query holds")
         return (K_query.double() * self.inverse).sum(1)
 
 
 def interpolate(K: torch.Tensor) -> Interpolation:
-    """Factorise a training kernel once, for the closed forms above.
+    r"""Factorise a training kernel once, for the closed forms above.
+
+    The kernel counts as numerically singular where rounding decides about an answer. Entries
+    :math:`K_{jk}` are known to a few roundings of :math:`\sqrt{K_{jj}K_{kk}}`, and one rounding in
+    each moves :math:`[K^{-1}]_{ii}` by about :math:`\sum_j [K^{-1}]_{ij}^2 K_{jj}`. For no sample
+    may a hundred of them be as much as :math:`[K^{-1}]_{ii}` itself. A rounding is one of K's
+    precision, plus n / 100 of the factorisation's in float64.
 
     Args:
         K: `(n, n)` symmetric kernel, float32 or float64; the work is done in float64.
@@ -88,9 +113,10 @@ def interpolate(K: torch.Tensor) -> Interpolation:
         raise ValueError(_singular(K64, int(failed) - 1))
     inverse = torch.cholesky_inverse(factor)
     novelty = 1 / (inverse.diagonal() * K64.diagonal())
-    # Below this, rounding in the entries of K decides about [K^-1]_ii.
-    if float(novelty.min()) < 100 * torch.finfo(K.dtype).eps:
-        raise ValueError(_singular(K64, int(novelty.argmin())))
+    moved = torch.linalg.vecdot(inverse * K64.diagonal(), inverse) / inverse.diagonal()
+    rounding = 100 * torch.finfo(K.dtype).eps + len(K) * torch.finfo(torch.float64).eps
+    if not bool((moved * rounding < 1).all()):  # nor where the inverse is not finite
+        raise ValueError(_singular(K64, int(moved.argmax())))
     return Interpolation(inverse, novelty)
 
 

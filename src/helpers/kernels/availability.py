@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from helpers.kernels.inputs import check_symmetric
+from helpers.kernels.inputs import check_finite, check_symmetric
 from helpers.kernels.modes import dense_modes
 
 
@@ -54,12 +54,14 @@ def availability(K: torch.Tensor, attribute: torch.Tensor) -> float:
         attribute: `(n,)` values, not all zero.
 
     Raises:
-        ValueError: shapes that do not fit, an attribute that is zero, a kernel without a trace.
+        ValueError: shapes that do not fit, an attribute that is zero or not finite, a kernel
+            without a trace.
 
     >>> round(availability(torch.diag(torch.tensor([3.0, 1.0])), torch.tensor([1.0, 0.0])), 6)
     0.75
     """
     check_symmetric(K)
+    check_finite(attribute, "the attribute holds")
     g, trace = attribute.to(K), float(K.trace())
     if g.shape != (len(K),) or not bool(g.any()) or not trace > 0:
         raise ValueError(
@@ -82,11 +84,21 @@ def halfway(scores: torch.Tensor, target: torch.Tensor, queries: torch.Tensor) -
         queries: `(m,)`.
 
     Raises:
-        ValueError: a class without a sample.
+        ValueError: shapes that do not fit, scores that are not finite, another target than -1 and
+            +1, a class without a sample.
 
     >>> halfway(torch.tensor([1.0, 3.0]), torch.tensor([1, -1]), torch.tensor([1.5])).tolist()
     [0.5]
     """
+    if scores.ndim != 1 or target.shape != scores.shape:
+        raise ValueError(
+            f"scores have shape {tuple(scores.shape)} and the target {tuple(target.shape)}: "
+            "expected both (n,)"
+        )
+    check_finite(scores, "scores hold")
+    check_finite(queries, "queries hold")
+    if not bool((target.abs() == 1).all()):
+        raise ValueError(f"the target has {torch.unique(target)[:5].tolist()}: allowed is -1 and 1")
     if not bool((target > 0).any() and (target < 0).any()):
         raise ValueError("target has one class: a border needs both -1 and +1")
     up, down = scores[target > 0].mean(), scores[target < 0].mean()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from helpers.kernels.inputs import check_symmetric
+from helpers.kernels.inputs import check_finite, check_no_negative, check_symmetric
 from helpers.kernels.modes import dense_modes, top_modes
 
 
@@ -36,7 +36,7 @@ class Eigenfeatures:
             K_query: `(m, n)` kernel between the queries and the training inputs.
 
         Raises:
-            ValueError: a block of another width.
+            ValueError: a block of another width, or values that are not finite.
 
         Source: Lim, Kim & Moon 2025, definition of the features.
         """
@@ -44,6 +44,7 @@ class Eigenfeatures:
             raise ValueError(
                 f"K_query has shape {tuple(K_query.shape)}: expected (m, {len(self.vectors)})"
             )
+        check_finite(K_query, "K_query holds")
         return (K_query.to(self.vectors) @ self.vectors) * (self.weights / self.values)
 
 
@@ -61,8 +62,8 @@ def eigenfeatures(
             anything.
 
     Raises:
-        ValueError: labels other than -1 and +1, a matrix that is not symmetric or has a negative
-            eigenvalue beyond rounding, more modes than samples.
+        ValueError: labels other than -1 and +1, a matrix that is zero, not symmetric or has a
+            negative eigenvalue beyond rounding, more modes than samples, a cutoff outside [0, 1).
 
     Source: Lim, Kim & Moon 2025, definition of the features.
 
@@ -77,14 +78,13 @@ def eigenfeatures(
             f"labels have shape {tuple(y.shape)} and values {torch.unique(y)[:5].tolist()}: "
             f"expected {len(K)} labels -1 and +1"
         )
+    if not 0 <= cutoff < 1:
+        raise ValueError(f"cutoff is {cutoff}: allowed is [0, 1)")
     values, vectors, _ = dense_modes(K, len(K)) if modes is None else top_modes(K, modes)
-    lowest, largest = float(values[-1]), float(values[0])
-    if lowest < -len(K) * torch.finfo(K.dtype).eps * abs(largest):  # beyond what rounding does
-        last = "the smallest eigenvalue" if modes is None else f"eigenvalue {modes}"
-        raise ValueError(
-            f"{last} is {lowest:.3g} against a largest of {largest:.3g}: a kernel has none below "
-            "0, apart from rounding"
-        )
+    last = "the smallest eigenvalue" if modes is None else f"eigenvalue {modes}"
+    check_no_negative(values.flip(0), K, last)
+    if not values[0] > 0:
+        raise ValueError("the kernel is zero: it has no features")
     kept = values > cutoff * values[0]
     values, vectors = values[kept], vectors[:, kept]
     return Eigenfeatures(values, vectors, vectors.T @ y.to(vectors))
@@ -104,7 +104,7 @@ def mode_alignment(vectors: torch.Tensor, attribute: torch.Tensor) -> torch.Tens
         `(k,)` shares.
 
     Raises:
-        ValueError: shapes that do not fit, an attribute that is zero.
+        ValueError: shapes that do not fit, values that are not finite, an attribute that is zero.
 
     Source: ours, in the place of the predictability of Lim, Kim & Moon 2025, not known to us.
 
@@ -116,6 +116,8 @@ def mode_alignment(vectors: torch.Tensor, attribute: torch.Tensor) -> torch.Tens
             f"vectors have shape {tuple(vectors.shape)} and the attribute "
             f"{tuple(attribute.shape)}: expected (n, k) and (n,)"
         )
+    check_finite(vectors, "vectors hold")
+    check_finite(attribute, "the attribute holds")
     attribute = attribute.to(vectors)
     if not bool(attribute.any()):
         raise ValueError("the attribute is zero everywhere: nothing can be aligned with it")
@@ -130,11 +132,23 @@ def predictability(outputs: torch.Tensor, attribute: torch.Tensor) -> torch.Tens
             output of 0 is wrong either way.
         attribute: `(n,)` values -1 and +1.
 
+    Raises:
+        ValueError: shapes that do not fit, outputs that are not finite, other attributes.
+
     Source: ours.
 
     >>> predictability(torch.tensor([[1.0, 1.0], [-1.0, 1.0]]), torch.tensor([-1.0, 1.0])).tolist()
     [1.0, 0.5]
     """
+    if outputs.ndim != 2 or not len(outputs) or attribute.shape != (len(outputs),):
+        raise ValueError(
+            f"outputs have shape {tuple(outputs.shape)} and the attribute "
+            f"{tuple(attribute.shape)}: expected (n, k) and (n,)"
+        )
+    if not bool((attribute.abs() == 1).all()):
+        found = torch.unique(attribute)[:5].tolist()
+        raise ValueError(f"the attribute has values {found}: allowed are -1 and +1")
+    check_finite(outputs, "outputs hold")
     signed = outputs * attribute.to(outputs)[:, None]
     return torch.maximum((signed > 0).double().mean(0), (signed < 0).double().mean(0))
 
@@ -150,15 +164,16 @@ def energy_shares(features: torch.Tensor) -> torch.Tensor:
         features: `(m, k)`, from :meth:`Eigenfeatures.on`.
 
     Raises:
-        ValueError: features that are zero everywhere.
+        ValueError: features that are not finite, or zero everywhere.
 
     Source: ours.
 
     >>> energy_shares(torch.tensor([[3.0, 1.0], [3.0, -1.0]])).tolist()
     [0.8999999761581421, 0.10000000149011612]
     """
+    check_finite(features, "the features hold")
     energy = features.square().mean(0)
-    if not bool(energy.any()):
+    if not len(features) or not bool(energy.any()):
         raise ValueError("the features are zero everywhere: there is no energy to share")
     return energy / energy.sum()
 
@@ -167,14 +182,16 @@ def shortcut_span(shares: torch.Tensor, share: float = 0.9) -> int:
     """How many leading modes hold this share of an attribute: 1 plus the index where it is passed.
 
     Raises:
-        ValueError: the modes given hold less than that together.
+        ValueError: the modes given hold less than that together, or shares that are not finite.
 
     Source: ours.
     """
+    check_finite(shares, "shares hold")
     total = shares.cumsum(0)
-    if float(total[-1]) < share:
+    most = float(total[-1]) if len(total) else 0.0
+    if most < share:
         raise ValueError(
-            f"{len(shares)} modes hold {float(total[-1]):.3f} of the attribute: fewer than {share}"
+            f"{len(shares)} modes hold {most:.3f} of the attribute: fewer than {share}"
         )
     return int((total < share).sum()) + 1
 
@@ -187,18 +204,20 @@ def first_sign_changing(vectors: torch.Tensor, share: float = 0.05) -> int:
 
     Args:
         vectors: `(n, k)` eigenvectors.
-        share: of samples, that must have the rarer sign.
+        share: of samples, that must have the rarer sign; 0 is no sign.
 
     Raises:
-        ValueError: no such mode.
+        ValueError: no such mode, or a share outside (0, 1/2].
 
     Source: ours.
 
     >>> first_sign_changing(torch.tensor([[0.6, 0.8], [0.8, -0.6]]))
     1
     """
-    positive = (vectors > 0).double().mean(0)
-    changing = (torch.minimum(positive, 1 - positive) >= share).nonzero().flatten()
+    if not 0 < share <= 0.5:
+        raise ValueError(f"share is {share}: allowed is (0, 1/2]")
+    rarer = torch.minimum((vectors > 0).double().mean(0), (vectors < 0).double().mean(0))
+    changing = (rarer >= share).nonzero().flatten()
     if not len(changing):
         raise ValueError(f"none of {vectors.shape[1]} modes has both signs on {share:.0%}")
     return int(changing[0])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.modules import batchnorm, dropout
 
+from helpers.errors import check_whole
 from helpers.kernels.inputs import check_real
 
 # parameters above which a processor's caches do better with one sample at a time
@@ -38,7 +39,7 @@ def empirical_ntk(
     Raises:
         ValueError: no trainable parameters, more than one output a sample, a batch normalisation or
             dropout in train mode (there is no gradient of one sample then), inputs that are not
-            finite reals.
+            finite reals in the dtype and on the device of the parameters.
 
     Source: Jacot et al. 2018; per-sample gradients by `torch.func`.
 
@@ -90,6 +91,12 @@ def _scalar_outputs(
     learned = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not learned:
         raise ValueError("the model has no trainable parameters: it has no tangent kernel")
+    first = next(iter(learned.values()))
+    if (X.dtype, X.device) != (first.dtype, first.device):
+        raise ValueError(
+            f"inputs are {X.dtype} on {X.device}, the model's parameters {first.dtype} on "
+            f"{first.device}: expected the same"
+        )
     for name, module in model.named_modules():
         if module.training and isinstance(module, batchnorm._BatchNorm):
             why = "normalises over the batch, so outputs have no gradient of their own"
@@ -139,7 +146,7 @@ def ntk_product(
         for another shape.
 
     Raises:
-        ValueError: as in :func:`empirical_ntk`.
+        ValueError: as in :func:`empirical_ntk`, and a batch that is no whole number from 1 on.
 
     Source: Jacot et al. 2018; both passes by `torch.func`.
 
@@ -149,6 +156,7 @@ def ntk_product(
     [5.0, 2.0]
     """
     check_real(X)
+    check_whole(batch=batch)
     outputs, learned = _scalar_outputs(model, X)
     with warnings.catch_warnings():  # torch's own rules for forward mode use its old compiler
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)

@@ -17,6 +17,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from helpers.errors import check_whole
+
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 _MIXTURE = re.compile(r"h\d+(\+h\d+)*")
@@ -25,6 +27,8 @@ _MIXTURE = re.compile(r"h\d+(\+h\d+)*")
 _REACH = 20.0
 _PANELS = 80
 _NODES_PER_PANEL = 20
+
+_HIGHEST = 60  # of a named polynomial: beyond, its powers of t cancel each other's digits
 
 
 def basis(degree: int, t: torch.Tensor) -> torch.Tensor:
@@ -37,11 +41,15 @@ def basis(degree: int, t: torch.Tensor) -> torch.Tensor:
     Returns:
         Tensor of shape `(degree + 1, *t.shape)`.
 
+    Raises:
+        ValueError: a negative degree.
+
     Source: the recurrence :math:`\sqrt{l+1}\, h_{l+1} = t\, h_l - \sqrt{l}\, h_{l-1}`.
 
     >>> float(basis(2, torch.tensor([2.0]))[2] * math.sqrt(2))      # t^2 - 1
     3.0
     """
+    check_whole(0, degree=degree)
     values = [torch.ones_like(t), t]
     for order in range(1, degree):
         values.append((t * values[-1] - math.sqrt(order) * values[-2]) / math.sqrt(order + 1))
@@ -87,7 +95,8 @@ def resolve(activation: str | Activation) -> Activation:
     """The function behind a name; a callable is returned as it is.
 
     Names are `relu`, `tanh`, `step` (derivative of ReLU), `linear`, `phi2` = h1+h2,
-    `phi4` = h1+h4, and any sum of normalised Hermite polynomials written like `h0+h3`.
+    `phi4` = h1+h4, and any sum of normalised Hermite polynomials written like `h0+h3`, of degrees
+    up to 60.
 
     Raises:
         ValueError: the name is none of these.
@@ -104,7 +113,10 @@ a sum like 'h1+h4', or a callable on torch tensors
     if activation in _NAMED:
         return _NAMED[activation]
     if isinstance(activation, str) and _MIXTURE.fullmatch(activation):
-        return _mixture(*(int(term[1:]) for term in activation.split("+")))
+        degrees = [int(term[1:]) for term in activation.split("+")]
+        if max(degrees) > _HIGHEST:
+            raise ValueError(f"activation is {activation!r}: degrees are allowed up to {_HIGHEST}")
+        return _mixture(*degrees)
     raise ValueError(
         f"unknown activation {activation!r}: expected one of {', '.join(sorted(_NAMED))}, "
         "a sum like 'h1+h4', or a callable on torch tensors"
@@ -157,7 +169,7 @@ def coefficients(activation: str | Activation, degree: int) -> np.ndarray:
     if not 0 <= degree <= 100:
         raise ValueError(f"degree is {degree}: allowed are 0 to 100")
     nodes, weights = quadrature()
-    return (basis_at_nodes(degree) @ (weights * _values(activation, nodes))).numpy()
+    return (basis_at_nodes(degree) @ (weights * values_of(activation, nodes))).numpy()
 
 
 def second_moment(activation: str | Activation) -> float:
@@ -167,14 +179,29 @@ def second_moment(activation: str | Activation) -> float:
     0.5
     """
     nodes, weights = quadrature()
-    return float(weights @ _values(activation, nodes) ** 2)
+    return float(weights @ values_of(activation, nodes) ** 2)
 
 
-def _values(activation: str | Activation, nodes: torch.Tensor) -> torch.Tensor:
-    values = resolve(activation)(nodes.clone())
-    if values.shape != nodes.shape or values.is_complex() or not torch.isfinite(values).all():
+def values_of(activation: str | Activation, nodes: torch.Tensor) -> torch.Tensor:
+    """An activation at points that it does not change; ValueError where it is not finite."""
+    values = applied(activation, nodes.clone())
+    if not torch.isfinite(values).all():
+        raise ValueError(
+            f"activation {activation!r} must give finite reals: there is NaN or infinity"
+        )
+    return values
+
+
+def applied(activation: str | Activation, t: torch.Tensor) -> torch.Tensor:
+    """An activation of a tensor, which may be changed, in its dtype.
+
+    Raises:
+        ValueError: unknown activation, or values that are not reals of the same shape.
+    """
+    values = resolve(activation)(t)
+    if values.shape != t.shape or values.is_complex():
         raise ValueError(
             f"activation {activation!r} must map a real tensor to finite reals of the same shape, "
             f"got shape {tuple(values.shape)} and dtype {values.dtype}"
         )
-    return values.to(torch.float64)
+    return values.to(t.dtype)

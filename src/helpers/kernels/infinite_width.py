@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from helpers.kernels.hermite import Activation, basis_at_nodes, quadrature, resolve
-from helpers.kernels.inputs import check_inputs, directions
+from helpers.kernels.hermite import Activation, basis_at_nodes, quadrature, values_of
+from helpers.kernels.inputs import check_inputs, cosines, directions
 
 _SERIES_DEGREE = 60
 
@@ -18,7 +18,8 @@ def infinite_width(
     By Mehler's formula the expectation is :math:`\sum_l c_l(s)\, c_l(s')\, r^l` with
     :math:`c_l(s) = E[\phi(st)h_l(t)]`, :math:`s = |z|/\sqrt d` and r the cosine of the angle. ReLU
     and step use the arc-cosine closed forms; other activations the series up to degree 60, whose
-    remainder at r = 1 is known exactly and is added there.
+    remainder at r = 1 and r = -1 is known exactly and is added there. At z = 0 every feature is
+    :math:`\phi(0)`, which is 1/2 for `"step"`.
 
     Args:
         Z: `(n, d)` inputs, float32 or float64; the result has their dtype.
@@ -29,8 +30,9 @@ def infinite_width(
         `(n, m)` tensor.
 
     Raises:
-        ValueError: as in :func:`random_feature_blocks`, or an activation whose series has not
-            converged at these norms (more than 1e-3 of its weight beyond degree 60).
+        ValueError: as in :func:`random_feature_blocks`, norms whose squares over- or underflow, or
+            an activation whose series has not converged at these norms (more than 1e-3 of its
+            weight beyond degree 60).
 
     Source: Mehler 1866 (O'Donnell 2014, Section 11.2); Cho & Saul 2009.
 
@@ -38,14 +40,10 @@ def infinite_width(
     >>> infinite_width(z, activation="relu").round(decimals=4).tolist()     # 1/2 and 1/(2 pi)
     [[0.5, 0.1592], [0.1592, 0.5]]
     """
-    symmetric = Z2 is None
-    Z2 = Z if symmetric else Z2
+    Z2 = Z if Z2 is None else Z2
     check_inputs(Z, Z2)
     scale, scale2 = (z.norm(dim=1) / math.sqrt(z.shape[1]) for z in (Z, Z2))
-    cosine = directions(Z) @ directions(Z2).T
-    if symmetric:
-        cosine.fill_diagonal_(1)
-    cosine.clamp_(-1, 1)
+    cosine = cosines(directions(Z), directions(Z2)).clamp_(-1, 1)
     if activation == "relu":
         angle = torch.acos(cosine)
         shape = torch.sin(angle) + (math.pi - angle) * cosine
@@ -58,31 +56,37 @@ def infinite_width(
 def _mehler(
     cosine: torch.Tensor, scale: torch.Tensor, scale2: torch.Tensor, activation: str | Activation
 ) -> torch.Tensor:
-    left, moment = _scaled_coefficients(scale, activation)
-    right, moment2 = _scaled_coefficients(scale2, activation)
+    left, moment, rest = _scaled_coefficients(scale, activation)
+    right, _, rest2 = _scaled_coefficients(scale2, activation)
     gram = torch.zeros_like(cosine)
     for order in range(_SERIES_DEGREE, -1, -1):
         gram.mul_(cosine).addr_(left[order].to(cosine), right[order].to(cosine))
-    missing = (moment - left.square().sum(0)).clamp(min=0)
-    worst = float((missing / moment.clamp(min=1e-300)).max())
+    worst = float((rest[0] / moment.clamp(min=1e-300)).max())
     if worst > 1e-3:
         raise ValueError(
             f"activation {activation!r} keeps {worst:.1%} of its weight beyond Hermite degree "
             f"{_SERIES_DEGREE} at input norms up to {float(scale.max()):.3g} sqrt(d): rescale the "
             "inputs to norms near sqrt(d), or use a finite width"
         )
-    same = cosine == 1
-    missing2 = (moment2 - right.square().sum(0)).clamp(min=0)
-    rest = torch.sqrt(missing[:, None] * missing2).to(cosine)
-    return gram + torch.where(same, rest, torch.zeros_like(gram))
+    for end, own, other in zip((1, -1), rest, rest2, strict=True):
+        beyond = torch.sqrt((own[:, None] * other).clamp(min=0)) * own.sign()[:, None]
+        gram = gram + torch.where(cosine == end, beyond.to(cosine), torch.zeros_like(gram))
+    return gram
 
 
 def _scaled_coefficients(
     scale: torch.Tensor, activation: str | Activation
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coefficients `(degree + 1, n)` and second moments `(n,)` of t -> activation(scale t)."""
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """What the series needs of t -> activation(scale t), of n scales.
+
+    Coefficients `(degree + 1, n)`, second moments `(n,)`, and what the series lacks of those and of
+    the products at t and -t.
+    """
     nodes, weights = quadrature()
     scales, position = torch.unique(scale.double().cpu(), return_inverse=True)
-    values = resolve(activation)(scales[:, None] * nodes)
-    table = (basis_at_nodes(_SERIES_DEGREE) * weights) @ values.T
-    return table[:, position], (values.square() @ weights)[position]
+    values = values_of(activation, scales[:, None] * nodes)
+    table = ((basis_at_nodes(_SERIES_DEGREE) * weights) @ values.T)[:, position]
+    moment = (values.square() @ weights)[position]
+    opposite = ((values * values.flip(1)) @ weights)[position]
+    even, odd = (table[first::2].square().sum(0) for first in (0, 1))
+    return table, moment, ((moment - table.square().sum(0)).clamp(min=0), opposite - even + odd)

@@ -3,30 +3,33 @@
 Ours.
 """
 
+import math
+
 import torch
 
 
 def check_real(*inputs: torch.Tensor) -> None:
-    """Raise ValueError where inputs are empty, not float32 or float64, or not finite."""
+    """Raise ValueError where inputs are not finite samples of one shape, one real dtype."""
+    first = inputs[0]
     for Z in inputs:
-        if len(Z) == 0 or Z.dtype not in (torch.float32, torch.float64):
+        if Z.ndim == 0 or Z.numel() == 0 or Z.shape[1:] != first.shape[1:]:
+            shapes = [tuple(z.shape) for z in inputs]
             raise ValueError(
-                f"inputs have shape {tuple(Z.shape)} and dtype {Z.dtype}: expected at least one "
-                "sample of float32 or float64"
+                f"inputs have shapes {shapes}: expected at least one sample, all of the same d"
             )
-        _check_finite(Z, "inputs hold")
+        real = Z.dtype in (torch.float32, torch.float64)
+        if not real or (Z.dtype, Z.device) != (first.dtype, first.device):
+            kinds = [f"{z.dtype} on {z.device}" for z in inputs]
+            raise ValueError(
+                f"inputs have dtypes {kinds}: expected all float32 or all float64, on one device"
+            )
+        check_finite(Z, "inputs hold")
 
 
 def check_inputs(*inputs: torch.Tensor) -> None:
     """Raise ValueError where inputs are not finite `(n, d)` of one d and one real dtype."""
-    first = inputs[0]
-    for Z in inputs:
-        if Z.ndim != 2 or Z.shape[1] != first.shape[1] or len(Z) == 0:
-            shapes = [tuple(z.shape) for z in inputs]
-            raise ValueError(f"inputs have shapes {shapes}: expected non-empty (n, d), the same d")
-        if Z.dtype not in (torch.float32, torch.float64) or Z.dtype != first.dtype:
-            kinds = [str(z.dtype) for z in inputs]
-            raise ValueError(f"inputs have dtypes {kinds}: expected all float32 or all float64")
+    if any(Z.ndim != 2 for Z in inputs):
+        raise ValueError(f"inputs have shapes {[tuple(z.shape) for z in inputs]}: expected (n, d)")
     check_real(*inputs)
 
 
@@ -40,23 +43,60 @@ def check_symmetric(K: torch.Tensor, *, strict: bool = False) -> None:
         raise ValueError(f"the kernel has shape {tuple(K.shape)}: expected a square matrix")
     if K.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"the kernel has dtype {K.dtype}: expected float32 or float64")
-    _check_finite(K, "the kernel holds")
+    check_finite(K, "the kernel holds")
     rows = slice(None, None, 1 if strict else max(1, len(K) // 200))
     apart = (K[rows] - K[:, rows].T).abs().max()
     if apart > (100 * torch.finfo(K.dtype).eps if strict else 1e-4) * K[rows].abs().max():
         raise ValueError(f"the kernel is not symmetric: entries differ by {float(apart):.3g}")
 
 
-def _check_finite(values: torch.Tensor, what: str) -> None:
+def check_no_negative(ascending: torch.Tensor, K: torch.Tensor, lowest: str) -> None:
+    """Raise ValueError where the first of these eigenvalues of K is negative beyond rounding."""
+    low, top = float(ascending[0]), float(ascending[-1])
+    if low < -len(K) * torch.finfo(K.dtype).eps * abs(top):
+        raise ValueError(
+            f"{lowest} is {low:.3g} against a largest of {top:.3g}: a kernel has none below 0, "
+            "apart from rounding"
+        )
+
+
+def check_finite(values: torch.Tensor, what: str) -> None:
+    """Raise ValueError where there are NaN or infinity."""
     # a sum is cheaper to look at, and not finite when an entry is not
     if not (torch.isfinite(values.sum()) or torch.isfinite(values).all()):
         raise ValueError(f"{what} values that are not finite (NaN or infinity)")
 
 
 def directions(Z: torch.Tensor) -> torch.Tensor:
-    """Rows `(n, d)` at length 1; rows of zeros stay."""
-    norms = Z.norm(dim=1, keepdim=True)
+    """Rows `(n, d)` at length 1; rows of zeros stay.
+
+    Raises:
+        ValueError: a row that is not zero, with a length whose square is no normal number.
+    """
+    norms, limits = Z.norm(dim=1, keepdim=True), torch.finfo(Z.dtype)
+    low, high = math.sqrt(limits.tiny / limits.eps), math.sqrt(limits.max)
+    if not (((norms >= low) & (norms <= high)) | ~Z.any(dim=1, keepdim=True)).all():
+        raise ValueError(
+            f"inputs have lengths from {float(norms.min()):.3g} to {float(norms.max()):.3g}: "
+            f"{Z.dtype} can square those from {low:.1g} to {high:.1g} (and 0); rescale the inputs"
+        )
     return Z / torch.where(norms > 0, norms, torch.ones_like(norms))
+
+
+def cosines(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Cosines `(n, m)` of :func:`directions`; of the same or opposite ones, exactly 1 or -1.
+
+    A product is off by a few roundings, and an angle near 0 by the root of that: kernels with a
+    kink or jump would tell duplicates apart. There it is taken from the difference of the rows.
+    """
+    cosine = left @ right.T
+    near = (100 + math.sqrt(left.shape[1])) * torch.finfo(left.dtype).eps  # of 1: only rounding
+    pairs = (cosine.abs() > 1 - near).nonzero()
+    for i, j in (part.T for part in pairs.split(1 + 2**22 // left.shape[1])):  # bounds the memory
+        side = cosine[i, j].sign()
+        apart = left[i] - side[:, None] * right[j]
+        cosine[i, j] = side * (1 - apart.square().sum(1) / 2)
+    return cosine
 
 
 def mirrored(block: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Functions of a kernel applied to a vector, and the Lanczos process behind them."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 
-from helpers.kernels.inputs import check_symmetric
+from helpers.kernels.inputs import check_finite, check_no_negative, check_symmetric
 from helpers.kernels.modes import Product, symmetric_product
 
 
@@ -35,8 +36,9 @@ def krylov_filters(
         `(filters, n)` float64 coefficients.
 
     Raises:
-        ValueError: a matrix that is not symmetric, y of another length or zero, or coefficients
-            that still change by more than 0.1 % over the last tenth of the dimension.
+        ValueError: a matrix that is not symmetric or has a negative eigenvalue beyond rounding, y
+            of another length, zero or not finite, no filters, or coefficients that are not finite
+            or still change by more than 0.1 % over the last tenth of the dimension.
 
     Source: Druskin & Knizhnerman 1989; Hochbruck & Lubich 1997.
 
@@ -47,6 +49,9 @@ def krylov_filters(
     check_symmetric(K)
     if y.shape != (len(K),) or not bool(y.any()):
         raise ValueError(f"y has shape {tuple(y.shape)}: expected ({len(K)},), not all zero")
+    check_finite(y, "y holds")
+    if not filters:
+        raise ValueError("there are no filters: at least one is needed")
     product, start = symmetric_product(K), y.double().cpu()
 
     def in_double(v: torch.Tensor) -> torch.Tensor:
@@ -56,9 +61,11 @@ def krylov_filters(
     found = []
     for count in (max(1, round(0.9 * len(T))), len(T)):
         values, turn = torch.linalg.eigh(T[:count, :count])
+        check_no_negative(values, K, "an eigenvalue")
         filtered = torch.stack([g(values.clamp_min(0)) for g in filters])
         found.append(start.norm() * (filtered * turn[0]) @ turn.T @ basis[:count])
-    apart = ((found[-1] - found[0]).norm(dim=1) / found[-1].norm(dim=1)).max()
+    check_finite(found[-1], "filters give coefficients with")
+    apart = ((found[-1] - found[0]).norm(dim=1) / found[-1].norm(dim=1)).nan_to_num(0).max()
     if len(T) < len(K) and float(apart) > 1e-3:
         raise ValueError(
             f"dimension is {dimension}: coefficients still change by {float(apart):.1e} over its "
@@ -83,8 +90,16 @@ def lanczos(
         basis `(m, n)`, rows that span the products' space, m the steps or less where it ends early;
         T `(m, m)` float64, tridiagonal; the entry that would follow beside its diagonal.
 
+    Raises:
+        ValueError: a start of another length than 1, no steps, or products that are not finite.
+
     Source: Lanczos 1950; Parlett 1980 (twice orthogonalised is enough).
     """
+    if steps < 1 or start.ndim != 1 or not abs(float(start.norm()) - 1) < 1e-3:
+        raise ValueError(
+            f"steps is {steps}, start has shape {tuple(start.shape)} and length "
+            f"{float(start.norm()):.3g}: expected at least 1, (n,) and length 1"
+        )
     smallest = 10 * torch.finfo(start.dtype).eps if smallest is None else smallest
     size = min(steps, len(start))
     basis = start.new_zeros(size, len(start))
@@ -96,6 +111,8 @@ def lanczos(
         for _ in range(2):
             image = image - basis[: j + 1].T @ (basis[: j + 1] @ image)
         beyond = float(image.norm())
+        if not math.isfinite(beyond):
+            raise ValueError("a product with the matrix holds values that are not finite")
         done = beyond <= smallest * float(T.abs().max())
         if done or j + 1 == size:
             return basis[: j + 1], T[: j + 1, : j + 1], 0.0 if done else beyond

@@ -13,7 +13,7 @@ import torch
 from scipy.linalg import blas
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from helpers.kernels.inputs import check_symmetric
+from helpers.kernels.inputs import check_finite, check_symmetric
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 Start = Callable[..., torch.Tensor]  # random numbers of a shape
@@ -56,16 +56,17 @@ def top_modes(
         modes: how many eigenpairs.
         size: n, where `K` is a function.
         solver: see above.
-        tolerance: the residual :math:`\|Kv - \lambda v\|` allowed, relative to the largest value
-            (`"subspace"`) or to each eigenvalue as the recurrence estimates it (`"lanczos"`). The
-            eigenvalue is then within its square over the gap to the other eigenvalues, and the
-            angle of the eigenvector within tolerance over relative gap: modes that are closer
-            than that mix with each other. In float32 the products round at about 1e-7.
+        tolerance: the residual :math:`\|Kv - \lambda v\|` allowed, relative to the largest value,
+            whatever its sign (`"subspace"`), or to each eigenvalue as the recurrence estimates it
+            (`"lanczos"`). The eigenvalue is then within its square over the gap to the other
+            eigenvalues, and the angle of the eigenvector within tolerance over relative gap: modes
+            that are closer than that mix with each other. In float32 the products round at about
+            1e-7.
         seed: seed of the start.
 
     Raises:
         ValueError: more modes than the matrix has, a matrix that is not symmetric, values that are
-            not finite, an unknown solver.
+            not finite, products of another shape, an unknown solver, a negative tolerance.
         RuntimeError: no convergence.
 
     Source: Lehoucq, Sorensen & Yang 1998 (ARPACK); Musco & Musco 2015 (block Krylov).
@@ -73,21 +74,49 @@ def top_modes(
     >>> top_modes(torch.diag(torch.tensor([1.0, 5.0, 3.0, 0.5, 0.1])), 2).values.round().tolist()
     [5.0, 3.0]
     """
-    if isinstance(K, torch.Tensor):
+    given = isinstance(K, torch.Tensor)
+    if given:
         check_symmetric(K)
-        product = symmetric_product(K) if solver == "lanczos" else K.__matmul__
-        n, like = len(K), K
-    else:
-        if size is None:
-            raise ValueError("size is None: a matrix given by its products needs its size")
-        product, n, like = K, size, torch.empty(0, dtype=torch.float64)
+    elif size is None:
+        raise ValueError("size is None: a matrix given by its products needs its size")
+    n = len(K) if given else size
     if not 1 <= modes <= n:
         raise ValueError(f"modes is {modes}: a matrix of size {n} has 1 to {n}")
     if solver not in ("lanczos", "subspace"):
         raise ValueError(f"solver is {solver!r}: allowed are 'lanczos' and 'subspace'")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance is {tolerance}: allowed is 0 or more")
+    if given:
+        product = symmetric_product(K) if solver == "lanczos" else K.__matmul__
+        like, some = K, bool(K.diagonal().any() or K.any())
+    else:
+        like = torch.empty(0, dtype=torch.float64)
+        product, some = _checked_product(K, n, seed)
+    if not some:  # ARPACK has no start then
+        return Modes(like.new_zeros(modes), torch.eye(n, modes).to(like), 1)
     start = partial(torch.randn, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     solve = _lanczos if solver == "lanczos" else _subspace
     return solve(product, n, modes, like, tolerance, start)
+
+
+def _checked_product(given: Product, n: int, seed: int) -> tuple[Product, bool]:
+    """A product that is seen to be finite and of its shape, and whether the matrix is not zero."""
+
+    def product(block: torch.Tensor) -> torch.Tensor:
+        image = given(block)
+        if image.shape != block.shape:
+            shapes = f"{tuple(block.shape)} has shape {tuple(image.shape)}"
+            raise ValueError(f"the product of the kernel with a block of shape {shapes}")
+        check_finite(image, "a product of the kernel holds")
+        return image
+
+    pair = torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    images = product(pair).to(pair)
+    images = images / images.abs().max().clamp_min(torch.finfo(images.dtype).tiny)
+    (_, one), (other, _) = (pair.T @ images).tolist()
+    if abs(one - other) > 1e-4 * float(pair.norm() * images.norm()):
+        raise ValueError("the kernel is not symmetric: u K v is not v K u for two random vectors")
+    return product, bool(images.any())
 
 
 def _lanczos(
@@ -138,11 +167,12 @@ def _subspace(
         basis, images = torch.cat([basis, block], 1), torch.cat([images, image], 1)
         small = (basis.T @ images).double()
         values, turn = torch.linalg.eigh((small + small.T) / 2)
+        scale = float(values.abs().max()) or 1.0
         kept = min(width, basis.shape[1])
         values, turn = values.flip(0)[:kept], turn.flip(1)[:, :kept].to(images)
         vectors, turned = basis @ turn, images @ turn
-        residual = (turned - vectors * values.to(images)).norm(dim=0)[:modes].max()
-        worst = float(residual / values[0].abs().clamp_min(torch.finfo(like.dtype).tiny))
+        residual = (turned - vectors * values.to(images))[:, :modes] / scale
+        worst = float(residual.norm(dim=0).max())
         if worst <= tolerance or basis.shape[1] == n:
             return Modes(values[:modes].to(like), vectors[:, :modes], reads)
         block = image
@@ -157,9 +187,11 @@ def _subspace(
 
 
 def _orthonormal(block: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """An orthonormal basis of what the block adds; twice, since once loses digits."""
-    for _ in range(2):
-        block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
+    """An orthonormal basis of what the block adds; twice, or more often while digits are lost."""
+    for passes in range(10):
+        block, R = torch.linalg.qr(block - basis @ (basis.T @ block))
+        if passes and R.diagonal().abs().min() > 0.5:
+            break
     return block
 
 

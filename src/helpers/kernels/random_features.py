@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from helpers.kernels.hermite import Activation, resolve
-from helpers.kernels.inputs import check_inputs, mirrored, symmetric_tile
+from helpers.errors import check_whole
+from helpers.kernels.hermite import Activation, applied
+from helpers.kernels.inputs import check_finite, check_inputs, mirrored, symmetric_tile
 
 # Neurons that share one random stream: weights do not depend on how many are held at a time.
 STREAM = 256
@@ -39,7 +40,8 @@ def random_feature_blocks(
         `[K, K_1, K_2, …]`: the symmetric `(n, n)` block and one `(m_i, n)` block for each query.
 
     Raises:
-        ValueError: shapes, dtypes or values that no kernel can be made of.
+        ValueError: shapes, dtypes or values that no kernel can be made of, a width or a chunk that
+            is no whole number from 1 on, or an activation whose values are not finite.
 
     Source: Rahimi & Recht 2007; Bombari & Mondelli 2024, Section 5.
 
@@ -60,6 +62,7 @@ def random_feature_blocks(
         if len(rows) > n:
             gram[n:].addmm_(features[n:], features[:n].T)
     gram.div_(width)
+    check_finite(gram, "the kernel holds")
     train = mirrored(gram[:n])
     return [train, *gram[n:].split([len(q) for q in queries])]
 
@@ -68,11 +71,10 @@ def _features(
     rows: torch.Tensor, activation: str | Activation, width: int, seed: int, chunk: int
 ) -> Iterator[torch.Tensor]:
     """Feature matrices `(len(rows), c)`, chunk by chunk, until `width` neurons are used up."""
-    phi = resolve(activation)
     rows, features = rows / math.sqrt(rows.shape[1]), None
     for weights in weight_chunks(rows, width, seed, chunk):
         features = rows.new_empty(len(rows), len(weights)) if features is None else features
-        yield phi(torch.mm(rows, weights.T, out=features[:, : len(weights)]))
+        yield applied(activation, torch.mm(rows, weights.T, out=features[:, : len(weights)]))
 
 
 def weight_chunks(
@@ -81,10 +83,9 @@ def weight_chunks(
     """N(0, 1) weights `(c, d)` of `width` neurons on inputs `like` `(n, d)`, in one buffer.
 
     Raises:
-        ValueError: a width or a chunk below 1.
+        ValueError: a width or a chunk that is no whole number from 1 on.
     """
-    if width < 1 or chunk < 1:
-        raise ValueError(f"width is {width} and chunk is {chunk}: both must be at least 1")
+    check_whole(width=width, chunk=chunk)
     chunk = min(-(-chunk // STREAM) * STREAM, width)
     buffer = like.new_empty(chunk, like.shape[1])
     for start in range(0, width, chunk):
@@ -117,12 +118,16 @@ def random_weights(
 
     For building the network itself, or its features, next to its kernel.
 
+    Raises:
+        ValueError: a width or a dim that is no whole number from 1 on, a dtype that is not real.
+
     >>> W = random_weights(1_000, 4, seed=0)
     >>> tuple(W.shape), round(float(W.var()), 2)
     ((1000, 4), 0.25)
     """
-    if width < 1 or dim < 1:
-        raise ValueError(f"width is {width} and dim is {dim}: both must be at least 1")
+    check_whole(width=width, dim=dim)
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype}: normal numbers need a floating one")
     weights = torch.empty(width, dim, dtype=dtype, device=device)
     draw_weights(weights, 0, seed)
     return weights.div_(math.sqrt(dim))
@@ -144,7 +149,7 @@ def check_width(samples: int, width: float) -> None:
     ValueError: 20 training samples but only 10 features: the kernel is singular; \
 interpolation needs at least as many features as samples
     """
-    if samples > width:
+    if not samples <= width:
         raise ValueError(
             f"{samples} training samples but only {width} features: the kernel is singular; "
             "interpolation needs at least as many features as samples"

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from helpers.kernels.inputs import check_inputs, directions, mirrored
+from helpers.kernels.inputs import check_inputs, cosines, directions, mirrored
 
 
 def relu_ntk(
@@ -18,8 +18,8 @@ def relu_ntk(
     2 / fan-in, so that norms pass through every layer unchanged: :math:`K(x, x') = \|x\|\|x'\|t`.
     There are no biases; append a constant coordinate to the inputs for one in the first layer.
 
-    Angles below 3e-4 are lost in float32. The diagonal is exact, but a query that equals a training
-    input gives an entry that is off by up to 1e-4 of it; float64 has 1e-8 there.
+    Angles below 3e-4 are lost in float32, those below 1e-8 in float64: such inputs count as one
+    direction. An input of zeros has only zeros in its row.
 
     Args:
         X: `(n, d)` inputs, float32 or float64, on any device; the result has their dtype.
@@ -32,7 +32,8 @@ def relu_ntk(
         `(n, m)` tensor, symmetric to the last bit if `X2` is None.
 
     Raises:
-        ValueError: as in :func:`random_feature_blocks`; a negative depth.
+        ValueError: as in :func:`random_feature_blocks`; norms whose squares over- or underflow; a
+            negative depth.
 
     Source: Jacot et al. 2018; Cho & Saul 2009. Lim, Kim & Moon 2025 use depth 1.
 
@@ -48,9 +49,9 @@ def relu_ntk(
     kernel = X.new_empty(len(X), len(others))
     for i in range(0, len(X), rows):
         for j in range(i if X2 is None else 0, len(others), rows):
-            cosine = left[i : i + rows] @ right[j : j + rows].T
+            cosine = cosines(left[i : i + rows], right[j : j + rows])
             if X2 is None and i == j:
-                cosine = mirrored(cosine).fill_diagonal_(1)
+                cosine = mirrored(cosine)
             tile = _relu_tangent(cosine, depth)
             tile.mul_(norms[i : i + rows, None] * norms2[j : j + rows])
             kernel[i : i + rows, j : j + rows] = tile

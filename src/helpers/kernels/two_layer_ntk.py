@@ -4,9 +4,9 @@ import math
 
 import torch
 
-from helpers.kernels.hermite import Activation, resolve
+from helpers.kernels.hermite import Activation, applied
 from helpers.kernels.infinite_width import infinite_width
-from helpers.kernels.inputs import check_inputs, inner_products, mirrored
+from helpers.kernels.inputs import check_finite, check_inputs, inner_products, mirrored
 from helpers.kernels.random_features import weight_chunks
 
 
@@ -44,23 +44,25 @@ def ntk_two_layer(
     >>> ntk_two_layer(z, derivative="step", width=math.inf).round(decimals=4).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
-    if math.isinf(width):
+    if width == math.inf:
         slopes = infinite_width(Z, Z2, activation=derivative)
     else:
-        slopes = _slopes_gram(Z, Z2, derivative, int(width), seed)
-    return slopes.mul_(inner_products(Z) if Z2 is None else Z @ Z2.T).div_(Z.shape[1])
+        whole = int(width) if float(width).is_integer() else width  # others are refused
+        slopes = _slopes_gram(Z, Z2, derivative, whole, seed)
+    slopes.mul_(inner_products(Z) if Z2 is None else Z @ Z2.T).div_(Z.shape[1])
+    check_finite(slopes, "the kernel holds")
+    return slopes
 
 
 def _slopes_gram(
-    Z: torch.Tensor, Z2: torch.Tensor | None, derivative: str | Activation, width: int, seed: int
+    Z: torch.Tensor, Z2: torch.Tensor | None, derivative: str | Activation, width: float, seed: int
 ) -> torch.Tensor:
     """Gram block of phi'(Wz) / sqrt(k); unlike random features, few neurons on wide inputs."""
     check_inputs(Z, *([] if Z2 is None else [Z2]))
-    phi = resolve(derivative)
     gram = Z.new_zeros(len(Z), len(Z if Z2 is None else Z2))
     for W in weight_chunks(Z, width, seed):
         W.div_(math.sqrt(Z.shape[1]))
-        left = phi(Z @ W.T)
-        gram.addmm_(left, (left if Z2 is None else phi(Z2 @ W.T)).T)
+        left = applied(derivative, Z @ W.T)
+        gram.addmm_(left, (left if Z2 is None else applied(derivative, Z2 @ W.T)).T)
     gram.div_(width)
     return mirrored(gram) if Z2 is None else gram

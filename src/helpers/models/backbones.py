@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import pickle
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,12 +19,20 @@ def resnet50(outputs: int) -> nn.Module:
     The weights come from `$TORCH_HOME` or `~/.cache/torch`, where torchvision puts them when it
     can download them.
 
+    Raises:
+        ValueError: a file there that holds anything else.
+
     Source: He et al. 2016.
     """
     from torchvision.models import ResNet50_Weights
     from torchvision.models import resnet50 as build
 
-    net = build(weights=ResNet50_Weights.IMAGENET1K_V1)
+    net, weights = build(weights=None), ResNet50_Weights.IMAGENET1K_V1
+    try:  # numbers and nothing else: left alone, torchvision would run what a planted file holds
+        net.load_state_dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except (EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+        raise ValueError(f"{file} does not hold the weights of ResNet-50: delete it") from error
     net.fc = nn.Linear(net.fc.in_features, outputs)
     return nn.Sequential(Normalise(IMAGENET_MEAN, IMAGENET_STD), net)
 

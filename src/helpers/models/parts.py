@@ -1,4 +1,4 @@
-"""What networks share: pixels normalised inside, weights from a seed, sizes that are checked.
+"""What networks share: pixels normalised inside, weights from a seed.
 
 Ours.
 """
@@ -57,9 +57,3 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def check_sizes(sizes: Sequence[int]) -> None:
-    """Refuse a size below 1 with a ValueError."""
-    if min(sizes) < 1:
-        raise ValueError(f"sizes are {list(sizes)}: each must be at least 1")

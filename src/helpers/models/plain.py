@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from helpers.models.parts import CIFAR_MEAN, CIFAR_STD, Normalise, check_sizes, seeded
+from helpers.errors import check_whole
+from helpers.models.parts import CIFAR_MEAN, CIFAR_STD, Normalise, seeded
 
 
 def fully_connected(inputs: int, hidden: Sequence[int], outputs: int, *, seed: int) -> nn.Module:
@@ -17,7 +18,7 @@ def fully_connected(inputs: int, hidden: Sequence[int], outputs: int, *, seed: i
         seed: of the initial weights (PyTorch's default law for linear layers).
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size that is no whole number from 1 on.
 
     Source: Bombari & Mondelli 2024 use hidden widths 500 and 200 (released code).
 
@@ -26,7 +27,7 @@ def fully_connected(inputs: int, hidden: Sequence[int], outputs: int, *, seed: i
     494710
     """
     sizes = [inputs, *hidden, outputs]
-    check_sizes(sizes)
+    check_whole(**{f"size {k} of the layers": size for k, size in enumerate(sizes)})
     with seeded(seed):
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip(sizes[:-2], sizes[1:-1], strict=True):
@@ -53,8 +54,8 @@ def small_cnn(channels: int, size: int, outputs: int, *, seed: int) -> nn.Module
     >>> tuple(net(torch.zeros(2, 1, 48, 48)).shape)
     (2, 10)
     """
-    check_sizes([channels, outputs])
-    if size < 4 or size % 4:
+    check_whole(channels=channels, size=size, outputs=outputs)
+    if size % 4:
         raise ValueError(
             f"size is {size}: expected a multiple of 4 pixels, since it is halved twice"
         )
@@ -80,7 +81,7 @@ def trades_cnn(outputs: int, *, seed: int) -> nn.Module:
             default law for the first two linear layers).
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size that is no whole number from 1 on.
 
     Source: the small CNN of Zhang et al. 2019 (TRADES), as Yang, Chou & Chaudhuri 2022 use it.
 
@@ -88,7 +89,7 @@ def trades_cnn(outputs: int, *, seed: int) -> nn.Module:
     >>> sum(p.numel() for p in net.parameters())
     312202
     """
-    check_sizes([outputs])
+    check_whole(outputs=outputs)
     with seeded(seed):
         net = nn.Sequential(
             nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
@@ -115,7 +116,7 @@ def vgg16(outputs: int, *, seed: int) -> nn.Module:
         seed: of the initial weights (torchvision's laws).
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size that is no whole number from 1 on.
 
     Source: Simonyan & Zisserman 2015, as Yang, Chou & Chaudhuri 2022 use it.
 
@@ -125,7 +126,7 @@ def vgg16(outputs: int, *, seed: int) -> nn.Module:
     >>> sum(p.numel() for p in net.parameters())
     134301514
     """
-    check_sizes([outputs])
+    check_whole(outputs=outputs)
     import torchvision  # slow to import, and needed here only
 
     with seeded(seed):

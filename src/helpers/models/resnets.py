@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from helpers.models.parts import CIFAR_MEAN, CIFAR_STD, Normalise, check_sizes, seeded
+from helpers.errors import check_whole
+from helpers.models.parts import CIFAR_MEAN, CIFAR_STD, Normalise, seeded
 
 RESNETS = (18, 34, 50)
 STEMS = ("imagenet", "small")
@@ -36,7 +37,7 @@ def resnet(
         seed: of the initial weights (torchvision's laws).
 
     Raises:
-        ValueError: an unknown depth or stem, or a size below 1.
+        ValueError: an unknown depth or stem, or a size that is no whole number from 1 on.
 
     Source: He et al. 2016.
 
@@ -44,11 +45,11 @@ def resnet(
     >>> sum(p.numel() for p in net.parameters())
     11181642
     """
+    check_whole(depth=depth, outputs=outputs, channels=channels, width=width)
     if depth not in RESNETS:
         raise ValueError(f"depth is {depth}: allowed are {', '.join(map(str, RESNETS))}")
     if stem not in STEMS:
         raise ValueError(f"stem is {stem!r}: allowed are {', '.join(map(repr, STEMS))}")
-    check_sizes([outputs, channels, width])
     if width != 64 and depth == 50:
         raise ValueError(f"width is {width}: a ResNet of depth 50 has 64")
     if width % 8:  # torch 2.14 crashes in the backward pass of 4 channels that lie last
@@ -129,7 +130,7 @@ def cifar_resnet(depth: int, outputs: int, *, width: int = 16, seed: int) -> nn.
         seed: of the initial weights (Kaiming-normal for convolutions and the linear layer).
 
     Raises:
-        ValueError: a depth that is not 6 k + 2, or a size below 1.
+        ValueError: a depth that is not 6 k + 2, or a size that is no whole number from 1 on.
 
     Source: He et al. 2016, section 4.2, with option A shortcuts; normalisation and initial weights
     as in the released code of Yang, Chou & Chaudhuri 2022.
@@ -138,9 +139,9 @@ def cifar_resnet(depth: int, outputs: int, *, width: int = 16, seed: int) -> nn.
     >>> sum(p.numel() for p in net.parameters())
     269722
     """
+    check_whole(depth=depth, outputs=outputs, width=width)
     if depth < 8 or depth % 6 != 2:
         raise ValueError(f"depth is {depth}: allowed is 6 k + 2, which is 8, 14, 20, 26, 32, ...")
-    check_sizes([outputs, width])
     with seeded(seed):
         layers: list[nn.Module] = [
             Normalise(CIFAR_MEAN, CIFAR_STD),
@@ -189,7 +190,7 @@ def small_resnet(outputs: int, *, width: int = 16, seed: int) -> nn.Module:
         seed: of the initial weights (Kaiming-normal for convolutions).
 
     Raises:
-        ValueError: a size below 1, or a width that is no multiple of 8.
+        ValueError: a size that is no whole number from 1 on, or a width that is no multiple of 8.
 
     >>> net = small_resnet(2, seed=0)
     >>> sum(p.shape[0] for p in net.parameters() if p.ndim == 4)
@@ -197,7 +198,7 @@ def small_resnet(outputs: int, *, width: int = 16, seed: int) -> nn.Module:
     >>> sum(p.numel() for p in net.parameters() if p.ndim == 4)
     76720
     """
-    check_sizes([outputs, width])
+    check_whole(outputs=outputs, width=width)
     if width % 8:  # torch 2.14 crashes in the backward pass of 4 channels that lie last
         raise ValueError(f"width is {width}: a multiple of 8 is needed")
     with seeded(seed):

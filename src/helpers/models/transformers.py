@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from helpers.models.parts import Normalise, check_sizes, seeded
+from helpers.errors import check_whole
+from helpers.models.parts import Normalise, seeded
 
 
 def small_vit(outputs: int, *, width: int = 64, patch: int = 4, seed: int) -> nn.Module:
@@ -19,8 +20,8 @@ def small_vit(outputs: int, *, width: int = 64, patch: int = 4, seed: int) -> nn
         seed: of the initial weights (torchvision's laws).
 
     Raises:
-        ValueError: a size below 1, a width that the heads cannot share, or a patch that does not
-            divide 32.
+        ValueError: a size that is no whole number from 1 on, a width that the heads cannot share,
+            or a patch that does not divide 32.
 
     Source: Dosovitskiy et al. 2021; Touvron et al. 2021 for small widths.
 
@@ -29,7 +30,7 @@ def small_vit(outputs: int, *, width: int = 64, patch: int = 4, seed: int) -> nn
     >>> tuple(net(torch.zeros(2, 3, 32, 32)).shape)
     (2, 2)
     """
-    check_sizes([outputs, width, patch])
+    check_whole(outputs=outputs, width=width, patch=patch)
     if width % 4:
         raise ValueError(f"width is {width}: a multiple of 4 is needed, for four heads")
     if 32 % patch:

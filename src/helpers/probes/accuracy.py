@@ -4,22 +4,26 @@ Source: signs, covariance and spurious accuracy as in Bombari & Mondelli 2024; g
 worst of them as in Sagawa et al. 2020.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from helpers.data import Grouped
+from helpers.data import Grouped, check_answers, check_values, margins, right_answers
 
 
 def sign_accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Share of outputs on the side of their label, -1 or +1; an output of zero counts as wrong.
 
+    Raises:
+        ValueError: several outputs a sample, and as :func:`accuracy`.
+
     >>> sign_accuracy(torch.tensor([0.3, -2.0, 0.0, 1.0]), torch.tensor([1, -1, 1, -1]))
     0.5
     """
-    return float((outputs * labels > 0).double().mean())
+    return float((margins(outputs, labels) > 0).double().mean())
 
 
 def auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -27,12 +31,20 @@ def auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 
     NaN where only one label occurs, since nothing can be ranked. Source: scikit-learn's.
 
+    Raises:
+        ValueError: as :func:`sign_accuracy`.
+
     >>> auc(torch.tensor([-3.0, -1.0]), torch.tensor([-1, 1]))
     1.0
     """
-    if len(torch.unique(labels)) < 2:
+    check_answers(outputs, labels, single=True)
+    return _area(outputs.reshape(-1), labels > 0)
+
+
+def _area(scores: torch.Tensor, positive: torch.Tensor) -> float:
+    if len(torch.unique(positive)) < 2:
         return float("nan")
-    return float(roc_auc_score(labels.cpu().numpy() > 0, outputs.cpu().numpy()))
+    return float(roc_auc_score(positive.cpu().numpy(), scores.cpu().numpy()))
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -41,18 +53,16 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     Args:
         outputs: `(n,)` or `(n, 1)`, read as in :func:`sign_accuracy`; or `(n, classes)`, whose
             largest entry is the answer.
-        labels: `(n,)`.
+        labels: `(n,)`, -1 and +1, or 0 to classes - 1.
+
+    Raises:
+        ValueError: as :func:`helpers.data.right_answers`: shapes or labels that do not fit, no
+            sample, NaN or infinity.
 
     >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5
     """
-    return float(_right(outputs, labels).double().mean())
-
-
-def _right(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    if outputs.ndim == 1 or outputs.shape[1] == 1:
-        return outputs.reshape(-1) * labels > 0
-    return outputs.argmax(1) == labels
+    return float(right_answers(outputs, labels).double().mean())
 
 
 def mean_auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -61,12 +71,16 @@ def mean_auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     Outputs and labels are as in :func:`accuracy`. Classes that do not occur are left out; NaN when
     nothing can be ranked.
 
+    Raises:
+        ValueError: as :func:`accuracy`.
+
     >>> mean_auc(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 0.5]]), torch.tensor([0, 0, 1]))
     1.0
     """
-    if outputs.ndim == 1 or outputs.shape[1] == 1:
-        return auc(outputs.reshape(-1), labels)
-    areas = [auc(column, labels == c) for c, column in enumerate(outputs.T)]
+    if outputs.shape[1:].numel() == 1:
+        return auc(outputs, labels)
+    check_answers(outputs, labels, single=False)
+    areas = [_area(column, labels == c) for c, column in enumerate(outputs.T)]
     seen = [area for area in areas if not np.isnan(area)]
     return float(np.mean(seen)) if seen else float("nan")
 
@@ -74,10 +88,18 @@ def mean_auc(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 def covariance(a: torch.Tensor, b: torch.Tensor) -> float:
     """Empirical covariance over samples, divided by n (the measure of Bombari & Mondelli 2024).
 
+    Raises:
+        ValueError: not two finite `(n,)` of one length.
+
     >>> covariance(torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0]))
     1.0
     """
     a, b = a.double(), b.double()
+    if a.ndim != 1 or a.shape != b.shape or not len(a) or not bool((a + b).isfinite().all()):
+        raise ValueError(
+            f"a and b have shapes {tuple(a.shape)} and {tuple(b.shape)}: expected the same number "
+            "of finite values, at least one"
+        )
     return float((a * b).mean() - a.mean() * b.mean())
 
 
@@ -96,13 +118,19 @@ def predicted_accuracy(
         labels: `(m,)`, -1 or +1.
         gamma: alignment, from theory or measured.
 
+    Raises:
+        ValueError: as :func:`sign_accuracy`, or a gamma that is not finite.
+
     Source: derived from Bombari & Mondelli 2024, Lemma 4.1.
 
     >>> one = torch.ones(2)
     >>> predicted_accuracy(0 * one, torch.tensor([-0.1, -0.5]), one, gamma=0.3)
     0.5
     """
-    return float((labels * query_outputs + gamma * (1 - labels * outputs) > 0).double().mean())
+    if not math.isfinite(gamma):
+        raise ValueError(f"gamma is {gamma}: it must be finite")
+    own, asked = margins(outputs, labels), margins(query_outputs, labels)
+    return float((asked + gamma * (1 - own) > 0).double().mean())
 
 
 def accuracy_by_group(
@@ -117,35 +145,37 @@ def accuracy_by_group(
         count: number of groups.
 
     Raises:
-        ValueError: lengths that differ, a group out of range, or one without a sample.
+        ValueError: as :func:`accuracy`; another number of groups, one that is not in 0..count-1, or
+            one without a sample.
 
     >>> outputs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> accuracy_by_group(outputs, torch.tensor([0, 1, 1]), torch.tensor([0, 1, 1]), 2).tolist()
     [1.0, 0.5]
     """
-    if not len(outputs) == len(labels) == len(groups):
+    right = right_answers(outputs, labels)
+    if groups.shape != labels.shape:
         raise ValueError(
-            f"outputs, labels and groups have {len(outputs)}, {len(labels)} and {len(groups)} "
-            "rows: one number is needed"
+            f"groups have shape {tuple(groups.shape)} and labels {tuple(labels.shape)}: expected "
+            "one group for each label"
         )
-    if strange := sorted(set(groups.unique().tolist()) - set(range(count))):
-        raise ValueError(f"groups has {strange[0]}: allowed is 0 to {count - 1}")
+    check_values("groups", groups, range(count))
+    groups = groups.long()
     sizes = groups.bincount(minlength=count)
     if empty := (sizes == 0).nonzero().flatten().tolist():
         raise ValueError(f"group {empty[0]} has no sample: its accuracy does not exist")
-    hits = groups[_right(outputs, labels)].bincount(minlength=count)
+    hits = groups[right].bincount(minlength=count)
     return (hits.double() / sizes.double()).cpu().numpy()
 
 
 def accuracy_by_alignment(outputs: torch.Tensor, sample: Grouped) -> tuple[float, float]:
-    """Share of right signs among aligned and among conflicting images.
+    """Share of right answers among aligned and among conflicting images.
 
     Args:
-        outputs: `(n,)`; an output of exactly 0 counts as wrong.
-        sample: with labels -1 and +1.
+        outputs: as in :func:`accuracy`.
+        sample: with labels of the outputs' kind.
 
     Raises:
-        ValueError: another number of outputs, or no image of one kind.
+        ValueError: as :func:`accuracy`, or no image of one kind.
 
     >>> sample = Grouped(torch.zeros(3), torch.ones(3), torch.tensor([1.0, 1.0, -1.0]))
     >>> accuracy_by_alignment(torch.tensor([1.0, -1.0, 1.0]), sample)
@@ -163,10 +193,30 @@ def weighted_average(by_group: Sequence[float], counts: Sequence[int]) -> float:
     *training* set, what Sagawa et al. 2020 report for Waterbirds. Papers call both "average
     accuracy".
 
+    Raises:
+        ValueError: lengths that differ, values that are not finite, counts below 0 or all 0.
+
     >>> weighted_average([1.0, 0.5], [9, 1])
     0.95
     """
-    return float(np.average(by_group, weights=counts))
+    accuracies, weights = _numbers("by_group", by_group), _numbers("counts", counts)
+    if len(weights) != len(accuracies) or weights.min() < 0 or not weights.any():
+        raise ValueError(
+            f"counts is {weights.tolist()} for {len(accuracies)} groups: expected one count for "
+            "each, none below 0 and not all 0"
+        )
+    return float(np.average(accuracies, weights=weights))
+
+
+def _numbers(name: str, values: Sequence[float]) -> np.ndarray:
+    """Checked: finite numbers `(n,)`, at least one."""
+    found = np.asarray(values, dtype=float)
+    if found.ndim != 1 or not np.isfinite(found).all() or not found.size:
+        raise ValueError(
+            f"{name} has shape {found.shape} and values {found.ravel()[:8].tolist()}: expected a "
+            "row of finite numbers"
+        )
+    return found
 
 
 def memorisation_gap(
@@ -174,26 +224,35 @@ def memorisation_gap(
 ) -> float:
     """:func:`selectivity` of what is lost between training and test accuracies by group.
 
+    Raises:
+        ValueError: as :func:`selectivity`, or lengths that differ.
+
     Source: operational form of "spurious memorisation", You et al. 2025.
 
     >>> memorisation_gap([1.0, 1.0], [1.0, 0.6], [1])
     0.4
     """
-    return selectivity(np.asarray(train) - np.asarray(test), minority)
+    train, test = _numbers("train", train), _numbers("test", test)
+    if len(train) != len(test):
+        raise ValueError(f"train has {len(train)} groups and test {len(test)}: expected the same")
+    return selectivity(train - test, minority)
 
 
 def selectivity(lost: Sequence[float], minority: Sequence[int]) -> float:
     """Accuracy lost, mean over minority groups minus mean over the others.
 
     Raises:
-        ValueError: no minority or no majority.
+        ValueError: no minority, no majority, a group that does not exist, or values that are not
+            finite.
 
     Source: ours.
 
     >>> selectivity([0.0, 0.3, 0.1, 0.0], [1, 2])
     0.2
     """
-    lost = np.asarray(lost, dtype=float)
+    lost = _numbers("lost", lost)
+    if strange := [group for group in minority if group not in range(len(lost))]:
+        raise ValueError(f"minority has {strange[0]}: allowed is 0 to {len(lost) - 1}")
     rare = np.zeros(len(lost), dtype=bool)
     rare[list(minority)] = True
     if not rare.any() or rare.all():
@@ -206,10 +265,15 @@ def selectivity(lost: Sequence[float], minority: Sequence[int]) -> float:
 def first_epoch_at(accuracies: Sequence[float], threshold: float = 0.9) -> float:
     """First epoch in which an accuracy `(epochs + 1,)` reaches the threshold; NaN if it never does.
 
+    Raises:
+        ValueError: accuracies that are no row of finite numbers, or a threshold that is NaN.
+
     Source: ours.
 
     >>> first_epoch_at([0.5, 0.8, 0.95, 0.85])
     2.0
     """
-    reached = np.flatnonzero(np.asarray(accuracies) >= threshold)
+    if math.isnan(threshold):
+        raise ValueError("threshold is nan: it must be a number")
+    reached = np.flatnonzero(_numbers("accuracies", accuracies) >= threshold)
     return float(reached[0]) if len(reached) else float("nan")

@@ -10,10 +10,12 @@ with H the Hessian of the mean loss. The formula is exact to first order in n/N 
 has neither; then H + damping takes the place of H, and the result depends on the damping.
 
 Source: Cook & Weisberg 1982; Koh & Liang 2017; for groups Basu, You & Feizi 2020 and the form above
-Yang, Chou & Chaudhuri 2022. Parameters are flat vectors `(p,)`, in the order of `parameters()`.
+Yang, Chou & Chaudhuri 2022. Parameters are flat vectors `(p,)`, in the order of `parameters()`;
+those that are frozen (without `requires_grad`) would not move, and are left out.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from helpers import kernels
+from helpers.errors import check_whole
+from helpers.training import learned
 
 Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # outputs, labels: one loss a sample
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -46,11 +50,13 @@ class MeanLoss:
         inputs: `(N, …)` on the device of the model.
         labels: `(N,)`, what `losses` takes.
         losses: from outputs and labels of a batch to one loss a sample.
-        l2: the penalty :math:`\lambda`, on all parameters.
+        l2: the penalty :math:`\lambda`, on all parameters that are not frozen.
         batch: samples at a time; decides memory, not results.
 
     Raises:
-        ValueError: no samples, lengths that differ, or a negative penalty.
+        ValueError: no samples, other labels than one a sample, a penalty below 0 or not finite, a
+            batch that is no whole number from 1 on, or a model that is all frozen; from all that
+            asks for losses, when they are not one a sample.
 
     >>> x, y = torch.tensor([[1.0], [2.0]]), torch.zeros(2)
     >>> model = nn.Linear(1, 1, bias=False)
@@ -69,15 +75,17 @@ class MeanLoss:
         l2: float = 0.0,
         batch: int = 1_000,
     ) -> None:
-        if not len(inputs) or len(inputs) != len(labels):
+        if not len(inputs) or labels.shape != inputs.shape[:1]:
             raise ValueError(
-                f"{len(inputs)} inputs and {len(labels)} labels: expected the same number, above 0"
+                f"there are {len(inputs)} inputs, and labels of shape {tuple(labels.shape)}: "
+                "expected the same number, above 0"
             )
-        if not l2 >= 0:
-            raise ValueError(f"l2 is {l2}: it must be 0 or more")
+        if not 0 <= l2 < math.inf:
+            raise ValueError(f"l2 is {l2}: it must be 0 or more, finite")
+        check_whole(batch=batch)
         self.model, self.inputs, self.labels = model, inputs, labels
         self.l2, self._losses, self._batch = l2, losses, batch
-        self._parameters = {name: p.detach() for name, p in model.named_parameters()}
+        self._parameters = {name: p.detach() for name, p in learned(model).items()}
         self.size = sum(p.numel() for p in self._parameters.values())
 
     def gradient(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -131,7 +139,10 @@ class MeanLoss:
     def _total(
         self, parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
     ) -> torch.Tensor:
-        return self._losses(functional_call(self.model, parameters, (x,)), y).sum()
+        losses = self._losses(functional_call(self.model, parameters, (x,)), y)
+        if losses.shape != x.shape[:1]:  # such as those of all outputs with all labels
+            raise ValueError(f"losses have shape {tuple(losses.shape)} for {len(x)} samples")
+        return losses.sum()
 
     def _batches(self, inputs: torch.Tensor, labels: torch.Tensor) -> zip:
         return zip(inputs.split(self._batch), labels.split(self._batch), strict=True)
@@ -168,7 +179,7 @@ def exact(loss: MeanLoss, g: torch.Tensor, damping: float = 0.0) -> torch.Tensor
         )
     H = torch.stack([loss.product(e) for e in torch.eye(loss.size).to(g)])
     values, vectors = torch.linalg.eigh((H + H.T) / 2)
-    if values[0] + damping <= torch.finfo(g.dtype).eps * len(values) * values.abs().max():
+    if not values[0] + damping > torch.finfo(g.dtype).eps * len(values) * values.abs().max():
         raise ValueError(
             f"the smallest eigenvalue of the Hessian is {float(values[0]):.2g} and the damping "
             f"{damping:g}: their sum must be above 0, give more damping"
@@ -317,16 +328,17 @@ def length_and_direction(g: torch.Tensor) -> tuple[float, torch.Tensor]:
 
 
 def moved(model: nn.Module, step: torch.Tensor) -> nn.Module:
-    """A copy of the model whose parameters are those of `model` plus the step `(p,)`.
+    """A copy of the model whose parameters, but for frozen ones, are moved by the step `(p,)`.
 
     Raises:
-        ValueError: a step of another length.
+        ValueError: a step of another length, or a model that is all frozen.
     """
     copied = copy.deepcopy(model)
-    at = parameters_to_vector(copied.parameters()).detach()
+    parameters = list(learned(copied).values())
+    at = parameters_to_vector(parameters).detach()
     if step.shape != at.shape:
         raise ValueError(
             f"the step has shape {tuple(step.shape)}, the parameters {tuple(at.shape)}"
         )
-    vector_to_parameters(at + step, copied.parameters())
+    vector_to_parameters(at + step, parameters)
     return copied

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from helpers.data import check_values
 from helpers.probes.units import Unit, activations, batchnorms_behind, by_layer
 
 Masks = Mapping[str, torch.Tensor]  # of parameters, by name
@@ -206,7 +207,8 @@ def weights_beyond(
             `"random"`.
         parameters: `"convolutions"`; `"linear"`: all matrices but that of the last linear layer (of
             a vision transformer queries, keys and values, projections and MLPs; neither patch
-            embedding, norms nor head); `"all"`: every parameter, as in the release.
+            embedding, norms nor head); `"all"`: every parameter, as in the release. Frozen ones
+            count as any other: a lesion asks what a network says, not what may be trained.
         seed: of the draw, where `side` is `"random"`.
 
     Returns:
@@ -309,9 +311,8 @@ def refit_bias(margins: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor
     margins, labels, groups = margins.detach().double().cpu(), labels.cpu(), groups.cpu()
     if not bool(margins.isfinite().all()):
         raise ValueError("margins has NaN or infinity")
-    for name, values, top in (("labels", labels, 1), ("groups", groups, 3)):
-        if strange := sorted(set(values.tolist()) - set(range(top + 1))):
-            raise ValueError(f"{name} has {strange[0]}: allowed is 0 to {top}")
+    check_values("labels", labels, range(2))
+    check_values("groups", groups, range(4))
     sizes = groups.bincount(minlength=4)
     if empty := (sizes == 0).nonzero().flatten().tolist():
         raise ValueError(f"group {empty[0]} is empty: its accuracy does not exist")

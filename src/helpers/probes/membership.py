@@ -20,6 +20,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from helpers.data import check_answers, right_answers
+
 ATTACKS = ("shadow", "confidence", "calibrated")
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # inverse ridge penalties among which the shadow attack chooses
 PARTS = ("target-train", "target-test", "shadow-train", "shadow-test")
@@ -92,9 +94,9 @@ def membership_inference(
 
 
 def _scores(name: str, values: Sequence[float]) -> np.ndarray:
-    sample = np.asarray(values, dtype=float).reshape(-1)
-    if not sample.size:
-        raise ValueError(f"{name} is empty: at least one score is needed")
+    sample = np.asarray(values, dtype=float)
+    if sample.ndim != 1 or not sample.size:
+        raise ValueError(f"{name} has shape {sample.shape}: expected (n,), at least one score")
     if np.isnan(sample).any():
         raise ValueError(f"{name} has {int(np.isnan(sample).sum())} NaN: scores are numbers")
     return sample
@@ -112,8 +114,8 @@ class Answers(NamedTuple):
 
     @property
     def correct(self) -> torch.Tensor:
-        """Is the largest output the label's? bool `(m,)`."""
-        return self.outputs.argmax(1) == self.labels
+        """Is the largest output the label's? bool `(m,)`; ValueError as `right_answers`."""
+        return right_answers(*self)
 
 
 def four_parts(size: int, seed: int, part: int | None = None) -> dict[str, torch.Tensor]:
@@ -143,6 +145,9 @@ def four_parts(size: int, seed: int, part: int | None = None) -> dict[str, torch
 def features(answers: Answers) -> np.ndarray:
     """`(m, classes + 1)`: the outputs in rising order, and whether the answer is right, 0 or 1.
 
+    Raises:
+        ValueError: as :func:`helpers.data.right_answers`.
+
     Source: Yang, Chou & Chaudhuri 2022, section 4; outputs before the softmax as in their code.
 
     >>> features(Answers(torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([0]))).tolist()
@@ -158,12 +163,16 @@ def confidence(answers: Answers) -> np.ndarray:
     In the order of the loss, but with tails that can be told apart: networks that fit their
     training set give probabilities which are 1 in single precision.
 
+    Raises:
+        ValueError: as :func:`helpers.data.right_answers`, and one output alone.
+
     Source: Carlini et al. 2022, equation 4 ("logit scaling").
 
     >>> confidence(Answers(torch.tensor([[100.0, 0.0]]), torch.tensor([0]))).tolist()
     [100.0]
     """
-    outputs, label = answers.outputs.double(), answers.labels[:, None]
+    check_answers(*answers, single=False)
+    outputs, label = answers.outputs.double(), answers.labels.long()[:, None]
     rest = outputs.scatter(1, label, -torch.inf).logsumexp(1)
     return (outputs.gather(1, label)[:, 0] - rest).cpu().numpy()
 

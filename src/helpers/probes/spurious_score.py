@@ -85,11 +85,11 @@ def _target_probs(
             f"probabilities have shapes {tuple(clean_probs.shape)} and "
             f"{tuple(spurious_probs.shape)}: expected the same non-empty (m, classes)"
         )
-    if not 0 <= target < clean_probs.shape[1]:
+    if target not in range(clean_probs.shape[1]):
         raise ValueError(f"target is {target}: allowed are 0 to {clean_probs.shape[1] - 1}")
     if not 0 <= eps < 1:
         raise ValueError(f"eps is {eps}: allowed is [0, 1)")
     for probs in (clean_probs, spurious_probs):
         if not bool(((probs >= 0) & (probs <= 1)).all()):
             raise ValueError("probabilities must be numbers from 0 to 1 (apply softmax first)")
-    return clean_probs[:, target].double(), spurious_probs[:, target].double()
+    return tuple(probs[:, int(target)].double() for probs in (clean_probs, spurious_probs))

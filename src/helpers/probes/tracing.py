@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from helpers import training
+from helpers.data import check_answers
 from helpers.probes.lesions import perturbed
 from helpers.probes.units import (
     Unit,
@@ -57,7 +58,7 @@ def hardest(
     when `images` are those of the group.
 
     Raises:
-        ValueError: no images, other numbers of labels, n below 1.
+        ValueError: no images, labels that do not fit, outputs that are not finite, n below 1.
 
     Source: You et al. 2025, released code.
 
@@ -70,6 +71,7 @@ def hardest(
         raise ValueError(f"n is {n}: at least one sample is needed")
     # in float64: in float32 the probabilities of samples that are fitted well are all 1
     logits = evaluate(model, images).double()
+    check_answers(logits, labels, single=False)
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return losses.sort(descending=True, stable=True).indices[:n]
 
@@ -103,7 +105,7 @@ def gradients(
     """dL/dW of the mean cross-entropy for each layer, in float64, in the shape of the weight.
 
     Raises:
-        ValueError: no images, other numbers of labels, unknown layers.
+        ValueError: no images, labels that do not fit, outputs that are not finite, unknown layers.
     """
     check_images(images, labels)
     weights = {f"{p}.weight": weight_of(model, p).detach().requires_grad_() for p in layers}
@@ -111,6 +113,7 @@ def gradients(
     with training.eval_mode(model), torch.enable_grad():
         for x, y in zip(images.split(batch), labels.split(batch), strict=True):
             outputs = functional_call(model, weights, (x,))
+            check_answers(outputs, y, single=False)
             outputs = outputs.softmax(1) if double_softmax else outputs
             loss = functional.cross_entropy(outputs, y, reduction="sum") / len(images)
             parts = torch.autograd.grad(loss, list(weights.values()))
@@ -140,7 +143,7 @@ def gradient(
             it.
 
     Raises:
-        ValueError: no units or images, unknown units, other numbers of labels.
+        ValueError: no units or images, unknown units, and as :func:`gradients`.
 
     Source: You et al. 2025, released code.
     """

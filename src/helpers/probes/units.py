@@ -98,15 +98,15 @@ def by_layer(model: nn.Module, units: Sequence[Unit]) -> dict[str, list[int]]:
 
 
 def check_images(images: torch.Tensor, labels: torch.Tensor | None = None) -> None:
-    """Refuse an empty set, and labels of another number.
+    """Refuse an empty set, and labels other than one for each image.
 
     Raises:
         ValueError: either.
     """
     if not len(images):
         raise ValueError("there are no images: the group or set is empty")
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"there are {len(images)} images and {len(labels)} labels")
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise ValueError(f"there are {len(images)} images, and labels {tuple(labels.shape)}")
 
 
 def evaluate(model: nn.Module, images: torch.Tensor, *, batch: int = 500) -> torch.Tensor:

@@ -81,7 +81,7 @@ def finetune(
               + \lambda\, \mathrm{CE}(u, y)
 
     Args:
-        model: two logits; it stays as it is.
+        model: two logits; it stays as it is, as do the copy's parameters without `requires_grad`.
         train: float images on its device.
         recipe: see :class:`Contrast`.
         seed: of the order, views, random masks, the projection head and dropout.
@@ -90,12 +90,13 @@ def finetune(
 
     Raises:
         ValueError: images that are no floats, labels other than 0 and 1, an empty class or group
-            that is to be balanced, a network that does not end in a linear layer with two outputs.
+            that is to be balanced, a network that does not end in a linear layer with two outputs
+            or is all frozen.
         errors.Diverged: the loss of an epoch is not finite.
     """
     net = model_copy(model, train)
     weight = class_weights(train.label).to(train.images.dtype) if recipe.class_weights else None
-    parameters, project = list(net.parameters()), nn.Identity()
+    parameters, project = list(training.learned(net).values()), nn.Identity()
     if recipe.features == "penultimate":
         project = _projection(last_linear(net).in_features, seed).to(train.images.device)
         parameters += project.parameters()

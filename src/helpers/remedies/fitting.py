@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from helpers import training
-from helpers.data import Grouped
+from helpers.data import Grouped, check_values
 from helpers.errors import Diverged
 from helpers.remedies.recipe import Contrast, check_choices
 
@@ -107,7 +107,8 @@ def class_weights(label: torch.Tensor) -> torch.Tensor:
 
 
 def _counts(what: str, member: torch.Tensor, number: int) -> torch.Tensor:
-    counts = member.bincount(minlength=number)
+    check_values(what, member, range(number))
+    counts = member.long().bincount(minlength=number)
     if not bool(counts.all()):
         raise ValueError(f"the {what} have {counts.tolist()} samples: none may be empty")
     return counts
@@ -121,11 +122,12 @@ def augmented(images: torch.Tensor, recipe: Contrast, draw: training.Randomness)
 def model_copy(model: nn.Module, train: Grouped) -> nn.Module:
     """A copy of a network, to be trained on these samples; ValueError when it cannot be."""
     images, label = train.images, train.label
-    if len(train) < 2 or not images.is_floating_point() or not bool(((label | 1) == 1).all()):
+    if len(train) < 2 or not images.is_floating_point() or label.dtype != torch.int64:
         raise ValueError(
-            f"{len(train)} images are {images.dtype} and labels {label.unique().tolist()}: "
-            "expected at least 2 images, floats, and labels 0 and 1"
+            f"{len(train)} images are {images.dtype} and labels {label.dtype}: expected at least 2 "
+            "images, floats, and int64 labels"
         )
+    check_values("label", label, (0, 1))
     if (outputs := last_linear(model).out_features) != 2:
         raise ValueError(f"the network has {outputs} outputs: 2 are needed")
     net = copy.deepcopy(model)

@@ -3,11 +3,13 @@
 Ours.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
+from helpers.errors import check_whole
 from helpers.remedies.contrast import nt_xent
 from helpers.remedies.fitting import class_weights, label_loss
 from helpers.remedies.recipe import Contrast
@@ -52,8 +54,8 @@ def free_outputs(
             that knows nothing of the labels, 6 resembles a network that has fitted them.
 
     Raises:
-        ValueError: a class that is missing, a spread or number of steps that is not positive, and
-            as in :class:`Contrast`.
+        ValueError: another label, a class that is missing, a spread that is not positive, steps
+            that are no whole number from 1 on, and as in :class:`Contrast`.
 
     Source: own analysis of the loss of You et al. 2025.
 
@@ -63,11 +65,12 @@ def free_outputs(
     """
     asked = {"contrast_weight": contrast_weight, "label_weight": label_weight}
     Contrast(temperature=temperature, head=head, **asked)  # refuses what makes no sense
-    if steps < 1 or not spread > 0:
-        raise ValueError(f"steps is {steps}, spread is {spread}: both must be above 0")
-    class_weights(labels)  # refuses a missing class
+    check_whole(steps=steps)
+    if not 0 < spread < math.inf or not math.isfinite(lean):
+        raise ValueError(f"spread is {spread}, lean is {lean}: finite, and a spread above 0")
+    class_weights(labels)  # refuses another label, or a missing class
     generator = torch.Generator().manual_seed(seed)
-    labels = labels.cpu()
+    labels = labels.cpu().long()
     logits = spread * torch.randn(len(labels), 2, generator=generator)
     logits = (logits + lean * functional.one_hot(labels, 2)).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=0.1)

@@ -60,4 +60,5 @@ def group_dro(
         return {f"weight_{g}": float(q) for g, q in enumerate(weights)} | evaluate(net, epoch)
 
     balanced = replace(recipe, sampling="group-balanced")
-    return fit_epochs(net, train, balanced, seed, watched, lambda epoch: loss, net.parameters())
+    parameters = training.learned(net).values()
+    return fit_epochs(net, train, balanced, seed, watched, lambda epoch: loss, parameters)

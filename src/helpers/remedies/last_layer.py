@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from helpers.data import Grouped
+from helpers.errors import check_whole
 from helpers.remedies.fitting import (
     balanced_shares,
     derived_seeds,
@@ -49,14 +50,17 @@ def last_layer_retraining(
 
     Raises:
         ValueError: an empty group, no draw, a strength that is not positive, or a network that does
-            not end in a linear layer with two outputs.
+            not end in a linear layer with two outputs, or where that is frozen.
 
     Source: Kirichenko et al. 2023.
     """
     strengths = [strength] if isinstance(strength, (int, float)) else list(strength)
-    if draws < 1 or not strengths or not all(0 < c < math.inf for c in strengths):
-        raise ValueError(f"draws is {draws}, strength is {strength}: both must be above 0")
+    check_whole(draws=draws)
+    if not strengths or not all(0 < c < math.inf for c in strengths):
+        raise ValueError(f"strength is {strength}: it must be above 0, and finite")
     net = model_copy(model, validation)
+    if not all(p.requires_grad for p in last_linear(net).parameters()):
+        raise ValueError("the last layer is frozen: it cannot be fitted anew")
     features = penultimate(net, validation.images).cpu().double()
     scaler = StandardScaler().fit(features.numpy())
     sample = Grouped(

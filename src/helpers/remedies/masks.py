@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from helpers import training
-from helpers.data import Grouped
+from helpers.data import Grouped, check_answers
 from helpers.probes import tracing
 from helpers.remedies.fitting import derived_seeds, label_loss
 from helpers.remedies.recipe import Contrast, check_choices
@@ -23,10 +23,10 @@ def prunable(model: nn.Module) -> list[str]:
 
     All weights of convolutions; in a network with attention instead the matrices inside its blocks
     (queries, keys and values; projection; both layers of the perceptron), hence neither the patch
-    embedding nor norms nor the head.
+    embedding nor norms nor the head. Frozen ones (without `requires_grad`) stay in every copy.
 
     Raises:
-        ValueError: a network with neither.
+        ValueError: a network with neither, or where all are frozen.
 
     >>> prunable(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten()))
     ['0.weight']
@@ -37,12 +37,16 @@ def prunable(model: nn.Module) -> list[str]:
         for name, module in modules.items()
         if isinstance(module, nn.MultiheadAttention)
     )
-    weights = [(name, p) for name, p in model.named_parameters() if name.endswith("weight")]
+    weights = [(name, p) for name, p in training.learned(model).items() if name.endswith("weight")]
     if blocks:
-        return [name for name, p in weights if p.ndim == 2 and name.startswith(blocks)]
-    names = [name for name, p in weights if p.ndim == 4]
+        names = [name for name, p in weights if p.ndim == 2 and name.startswith(blocks)]
+    else:
+        names = [name for name, p in weights if p.ndim == 4]
     if not names:
-        raise ValueError("the network has neither convolutions nor attention: nothing to prune")
+        raise ValueError(
+            "the network has neither convolutions nor attention that are not frozen: nothing to "
+            "prune"
+        )
     return names
 
 
@@ -85,12 +89,15 @@ def gradient_mask(
         As :func:`magnitude_mask`.
 
     Raises:
-        ValueError: an unknown unit or head, a share that drops nothing, or all.
+        ValueError: an unknown unit or head, a share that drops nothing, or all, labels that do not
+            fit, outputs that are not finite.
     """
     check_choices(gradient_unit=unit, head=head)
     weights = dict(_weights(model))
     with training.eval_mode(model):
-        loss = label_loss(model(images), labels, head)
+        outputs = model(images)
+        check_answers(outputs, labels, single=False)
+        loss = label_loss(outputs, labels, head)
         gradients = torch.autograd.grad(loss, list(weights.values()))
     if unit == "filter":
         gradients = [g.flatten(1).norm(dim=1) for g in gradients]

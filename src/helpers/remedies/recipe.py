@@ -6,6 +6,8 @@ Source: the released code of You et al. 2025.
 import math
 from dataclasses import dataclass
 
+from helpers.errors import check_whole
+
 CHOICES = {
     "head": ("softmax", "logits"),
     "mask": ("magnitude", "gradient", "both", "random", "random filters", "none"),
@@ -22,7 +24,8 @@ class Contrast:
 
     Attributes:
         epochs: passes over the training set; each starts with a new mask from the weights of then.
-        batch: samples a step, at least 2 (a last batch of a single sample is left out).
+        batch: samples a step, at least 2 (a last batch of a single sample is left out); all of
+            them where there are fewer.
         learning_rate: of Adam at the start; times `factor` when the sum of an epoch's losses has
             not fallen for more than `patience` epochs.
         temperature: of :func:`nt_xent`.
@@ -76,9 +79,9 @@ class Contrast:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch", 2), ("patience", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        check_whole(epochs=self.epochs)
+        check_whole(2, batch=self.batch)
+        check_whole(0, patience=self.patience)
         for name in ("learning_rate", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")

@@ -3,11 +3,14 @@
 Source: Student 1908; Efron & Tibshirani 1993 for the bootstrap.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from helpers.errors import check_whole
 
 
 def check_level(level: float) -> None:
@@ -32,7 +35,8 @@ def mean_ci(values: Sequence[float], level: float = 0.95) -> Interval:
         level: confidence level inside (0, 1).
 
     Raises:
-        ValueError: fewer than two values, NaN among them, or a level outside (0, 1).
+        ValueError: fewer than two values, not one column of them, NaN among them, or a level
+            outside (0, 1).
 
     Source: Student 1908, by SciPy (whose `t.interval` is NaN where all values are equal).
 
@@ -40,7 +44,7 @@ def mean_ci(values: Sequence[float], level: float = 0.95) -> Interval:
     [2.0, -0.484, 4.484]
     """
     sample = np.asarray(values, dtype=float)
-    if sample.size < 2 or np.isnan(sample).any():
+    if sample.ndim != 1 or sample.size < 2 or np.isnan(sample).any():
         raise ValueError(f"an interval needs at least two numbers and no NaN, got {values!r}")
     check_level(level)
     half = stats.t.ppf((1 + level) / 2, sample.size - 1) * stats.sem(sample)
@@ -58,11 +62,11 @@ def bootstrap_ci(
     Args:
         values: one number a trial, at least two, none of them NaN.
         level: confidence level inside (0, 1).
-        resamples: how often the trials are drawn anew.
+        resamples: how often the trials are drawn anew, at least once.
         seed: of the draws.
 
     Raises:
-        ValueError: as in :func:`mean_ci`.
+        ValueError: as in :func:`mean_ci`, or fewer resamples.
 
     Source: Efron 1979.
 
@@ -70,6 +74,7 @@ def bootstrap_ci(
     Interval(mean=2.0, low=2.0, high=2.0)
     """
     mean = mean_ci(values, level).mean  # refuses what is no sample
+    check_whole(resamples=resamples)
     sample = np.asarray(values, dtype=float)
     # `scipy.stats.bootstrap` draws the same, but rounds quantiles differently in the last digit
     drawn = np.random.default_rng(seed).choice(sample, (resamples, sample.size)).mean(1)
@@ -86,12 +91,13 @@ def interval_from(
 ) -> Interval:
     """Mean and interval of the trials; without ends where they are fewer than `least`.
 
-    No end is NaN, or -`none` and `none` where another number is given (infinity: nothing is known).
+    The mean of no trial is NaN. No end is NaN, or -`none` and `none` where another number is given
+    (infinity: nothing is known).
 
     >>> interval_from([2.0])
     Interval(mean=2.0, low=nan, high=nan)
     """
     sample = np.asarray(values, dtype=float)
     if sample.size < least:
-        return Interval(float(sample.mean()), -none, none)
+        return Interval(float(sample.mean()) if sample.size else math.nan, -none, none)
     return of(sample)

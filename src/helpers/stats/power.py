@@ -37,8 +37,7 @@ def mcnemar_power(n: int, lost: float, won: float, level: float = 0.05) -> float
     0.015
     """
     _check_images(n, level)
-    if not (lost >= 0 and won >= 0 and lost + won <= 1):
-        raise ValueError(f"lost is {lost}, won is {won}: shares from 0 on, with a sum up to 1")
+    _check_shares(lost, won)
     if lost + won == 0:
         return 0.0
     changed = np.arange(n + 1)
@@ -98,17 +97,20 @@ def t_power(networks: int, effect: float, spread: float, level: float = 0.05) ->
         level: of the test.
 
     Raises:
-        ValueError: fewer than 2 networks, a spread that is not above 0, a level outside (0, 1).
+        ValueError: fewer than 2 networks, an effect that is not finite, a spread not above 0, a
+            level outside (0, 1).
 
     Source: the non-central t-distribution, by SciPy (Cohen 1988).
 
     >>> round(t_power(5, effect=1.0, spread=1.0), 3)
     0.401
     """
-    if networks < 2:
+    if not networks >= 2:
         raise ValueError(f"networks is {networks}: a t-test needs at least 2")
     if not spread > 0:
         raise ValueError(f"spread is {spread}: it must be above 0")
+    if not math.isfinite(effect):
+        raise ValueError(f"effect is {effect}: it must be a finite number")
     check_level(level)
     freedom, shift = networks - 1, abs(effect) / spread * math.sqrt(networks)
     edge = stats.t.isf(level / 2, freedom)
@@ -132,13 +134,17 @@ def measured_spread(between: float, lost: float, won: float, n: int) -> float:
         lost, won: a and b, mean shares over networks.
         n: images of the group.
 
+    Raises:
+        ValueError: no image, a negative tau, shares as in :func:`mcnemar_power`.
+
     Source: ours.
 
     >>> measured_spread(0.3, 0.25, 0.25, 100) ** 2
     0.095
     """
-    if n < 1 or between < 0:
+    if not (n >= 1 and between >= 0):
         raise ValueError(f"n is {n}, between is {between}: at least 1 image, and 0 or more")
+    _check_shares(lost, won)
     return math.sqrt(between**2 + (lost + won - (lost - won) ** 2) / n)
 
 
@@ -244,8 +250,13 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 def _check_images(n: int, level: float) -> None:
     check_level(level)
-    if n < 1:
+    if not n >= 1:
         raise ValueError(f"n is {n}: at least one image is needed")
+
+
+def _check_shares(lost: float, won: float) -> None:
+    if not (lost >= 0 and won >= 0 and lost + won <= 1):
+        raise ValueError(f"lost is {lost}, won is {won}: shares from 0 on, with a sum up to 1")
 
 
 def _check_aim(effect: float, level: float, power: float) -> None:

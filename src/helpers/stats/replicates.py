@@ -66,10 +66,15 @@ def pooled(groups: Iterable[pd.Series]) -> Interval:
     Args:
         groups: one series a group, a number for each trial, indexed by trial.
 
+    Raises:
+        ValueError: fewer than two trials, or NaN among them.
+
     >>> pooled([pd.Series([1.0, 2.0]), pd.Series([11.0, 12.0])]).mean
     6.5
     """
     there = [values for values in groups if len(values)]
+    if not there:
+        raise ValueError("no group has a trial: at least two trials are needed")
     centre = float(np.mean([values.mean() for values in there]))
     apart = pd.concat([values - values.mean() for values in there]).groupby(level=0).mean()
     return mean_ci(centre + apart.to_numpy())
@@ -140,12 +145,12 @@ def courses(rows: pd.DataFrame, columns: Sequence[Hashable], step: str = "epoch"
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's rank correlation; NaN where one of the two is constant.
+    """Spearman's rank correlation; NaN where one of the two is constant, or shorter than two.
 
     >>> rank_correlation([1, 2, 3], [10, 20, 15]), rank_correlation([1, 2, 3], [1, 1, 1])
     (0.5, nan)
     """
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if min(len(a), len(b)) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(stats.spearmanr(a, b).statistic)
 
@@ -153,16 +158,16 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 def z_score(values: Sequence[float]) -> float:
     """Mean over its standard error; a difference that never varies counts by its sign, if any.
 
-    NaN without two values, or with one that is NaN: nothing is known then.
+    NaN without two values, or with one that is not finite: nothing is known then.
 
     >>> round(z_score([1.0, 2.0, 3.0]), 3), z_score([-1.0, -1.0])
     (3.464, -inf)
     """
     values = np.asarray(values, dtype=float)
-    if len(values) < 2 or np.isnan(values).any():
+    if len(values) < 2 or not np.isfinite(values).all():
         return math.nan
     mean, error = float(values.mean()), float(stats.sem(values))
-    if error > 0:
+    if error > 0 and (values != values[0]).any():  # sums of equal values may round
         return mean / error
     return math.copysign(math.inf, mean) if mean else 0.0
 

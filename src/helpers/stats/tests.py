@@ -60,10 +60,10 @@ def mcnemar(before: torch.Tensor, after: torch.Tensor) -> float:
     Of the answers that changed, half should have become wrong if the change were none.
 
     Args:
-        before, after: `(n,)` whether each answer was right.
+        before, after: `(n,)` whether each answer was right: booleans, or 0 and 1.
 
     Raises:
-        ValueError: lengths that differ.
+        ValueError: lengths that differ, other values.
 
     Source: McNemar 1947; the exact form by SciPy's binomial test.
 
@@ -74,6 +74,11 @@ def mcnemar(before: torch.Tensor, after: torch.Tensor) -> float:
     """
     if len(before) != len(after):
         raise ValueError(f"before has {len(before)} answers, after has {len(after)}: one is needed")
+    for name, answers in (("before", before), ("after", after)):
+        if answers.ndim != 1:
+            raise ValueError(f"{name} has shape {tuple(answers.shape)}: one answer each is needed")
+        if not bool(((answers == 0) | (answers == 1)).all()):
+            raise ValueError(f"{name} has values other than 0 and 1 (false and true)")
     before, after = before.bool(), after.bool()
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     return _changed(lost, won)
@@ -86,9 +91,14 @@ def _changed(lost: int, won: int) -> float:
 def mcnemar_lost(lost: int, n: int) -> float:
     """McNemar's exact p when `lost` of `n` right answers become wrong and none become right.
 
+    Raises:
+        ValueError: a negative number of either.
+
     >>> mcnemar_lost(2, 56)
     0.5
     """
+    if not (lost >= 0 and n >= 0):
+        raise ValueError(f"lost is {lost}, n is {n}: allowed is 0 or more")
     return _changed(min(lost, n), 0)
 
 
@@ -96,7 +106,7 @@ def permutation_p(observed: float, null: Sequence[float]) -> float:
     """One-sided p of `observed` among draws from the null: (1 + draws at least as large) / (1 + N).
 
     Raises:
-        ValueError: no draws, or NaN among them.
+        ValueError: no draws, or NaN among them or observed.
 
     Source: Phipson & Smyth 2010.
 
@@ -104,6 +114,6 @@ def permutation_p(observed: float, null: Sequence[float]) -> float:
     0.5
     """
     draws = np.asarray(null, dtype=float)
-    if not draws.size or np.isnan(draws).any():
-        raise ValueError("null holds no draws, or NaN")
+    if not draws.size or np.isnan(draws).any() or np.isnan(observed):
+        raise ValueError(f"null holds no draws, or NaN, or observed is NaN (it is {observed})")
     return float((1 + (draws >= observed).sum()) / (1 + draws.size))

@@ -2,6 +2,7 @@
 
 import sys
 
+from helpers.project import run_command
 from helpers.sweep.command import main
 
-sys.exit(main())
+sys.exit(run_command(main))

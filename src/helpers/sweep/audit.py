@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.errors import StoreError
+from helpers.project import expanded
 from helpers.sweep import registry
 from helpers.sweep.registry import Experiment, get
 from helpers.sweep.store import PROVENANCE, Cell, Store
@@ -37,7 +39,8 @@ def audit(
 
     A column agrees when ``|new - stored| <= tolerance * max(1, |stored|)``; nan agrees with nan,
     an infinity with itself. What cannot be checked (nothing stored, dataset not on this machine,
-    not audited) is reported, never passed over.
+    not audited) is reported, never passed over; a file that is damaged or of another experiment
+    differs.
 
     Args:
         names: of experiments; None for all.
@@ -53,10 +56,10 @@ def audit(
     if sample < 1:
         raise ValueError(f"audit of {sample} cells: sample must be 1 or more")
     seed = random.randrange(2**31) if seed is None else seed
-    results: list[Audited] = []
+    results, store = [], expanded(store)
     for experiment in [get(name) for name in (registry.names() if names is None else names)]:
         draw = random.Random(f"{seed}/{experiment.name}")
-        results += _audit_one(experiment, Path(store), sample, draw, cheap_only, context or {})
+        results += _audit_one(experiment, store, sample, draw, cheap_only, context or {})
     return results
 
 
@@ -73,10 +76,15 @@ def _audit_one(
 
     if not experiment.audited:
         return unchecked("marked as not audited")
-    rows = stored_rows(experiment, store)
+    try:
+        rows = stored_rows(experiment, store)
+        cells = [{n: v for n, v in row.items() if n in experiment.parameters} for row in rows]
+        for cell in cells:
+            experiment.call(cell, context)
+    except (StoreError, ValueError) as error:
+        return [Audited(experiment.name, None, "differs", str(error))]
     if not rows:
         return unchecked(f"nothing is stored in {store}")
-    cells = [{n: v for n, v in row.items() if n in experiment.parameters} for row in rows]
     open_to_draw = [i for i, cell in enumerate(cells) if not cheap_only or experiment.cheap(cell)]
     if not open_to_draw:
         return unchecked("no stored cell is cheap")
@@ -98,10 +106,7 @@ def _compared(
     experiment: Experiment, cell: Cell, row: dict[str, Any], context: dict[str, Any]
 ) -> tuple:
     """Status, detail and, if any, deviations of one stored row."""
-    try:
-        (outcome,) = attempt(experiment, [cell], context)
-    except ValueError as error:
-        return "differs", f"the trial does not take it: {error}"
+    (outcome,) = attempt(experiment, [cell], context)
     if outcome.absent:
         return "not checked", outcome.absent
     if outcome.row is None:

@@ -5,26 +5,37 @@ import os
 import random
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from helpers.errors import StoreError
-from helpers.project import PROFILES, PUBLISHED, Run, resolve_device
+from helpers.project import PROFILES, PUBLISHED, Run, expanded, own_package, resolve_device
 from helpers.sweep.audit import audit, stored_rows
-from helpers.sweep.registry import get, names
+from helpers.sweep.registry import Experiment, get, names
 from helpers.sweep.run import TrialError, sweep
+
+_FAULTS = (StoreError, TrialError, ValueError, ImportError)  # what a user can put right
 
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m helpers.sweep list | run | audit``; returns the exit code."""
     options = _parser().parse_args(argv)
     try:
+        own_package()
         return options.command(options)
-    except (StoreError, TrialError, ValueError, ImportError) as error:
-        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+    except _FAULTS as error:
+        _tell(error)
         return 1
     except KeyboardInterrupt:
         print("stopped; finished rows are stored, the next run goes on from them", file=sys.stderr)
         return 130
+
+
+def _tell(error: Exception) -> None:
+    lines = [f"error: {error}", *getattr(error, "__notes__", [])]
+    if not isinstance(error, _FAULTS):
+        lines = traceback.format_exception(error)
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="list | run | audit")
     common, shared = (argparse.ArgumentParser(add_help=False) for _ in range(2))
     folder = "folder of the results (default: $BOOK_RESULTS, else book/results)"
-    common.add_argument("--store", type=Path, help=folder)
+    common.add_argument("--store", default="", help=folder)
     shared.add_argument("names", nargs="*", metavar="NAME", help="experiments")
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
     shared.add_argument("--data-dir", default="", help="where the datasets are, if anywhere")
@@ -59,47 +70,77 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace, profile: str) -> Run:
-    if options.data_dir and not os.path.isdir(options.data_dir):
-        raise ValueError(f"--data-dir {options.data_dir!r} is not a folder on this machine")
-    return Run(profile, resolve_device(options.device), 0, options.data_dir or None)
+    folder = str(expanded(options.data_dir)) if options.data_dir else None
+    if folder and not os.path.isdir(folder):
+        raise ValueError(f"--data-dir {folder!r} is not a folder on this machine")
+    return Run(profile, resolve_device(options.device), 0, folder)
+
+
+def _store(options: argparse.Namespace, run: Run) -> Path | None:
+    """The folder of the results; as in the chapters, a smoke run is not stored unasked."""
+    store = expanded(options.store) if options.store else run.store
+    if store and os.path.isfile(store):
+        raise ValueError(f"{str(store)!r} is a file: --store and BOOK_RESULTS name a folder")
+    return store
 
 
 def _list(options: argparse.Namespace) -> int:
-    store = options.store or Run(PUBLISHED, "cpu", 0, None).store
+    store, status = _store(options, Run(PUBLISHED, "cpu", 0, None)), 0
     for experiment in map(get, names()):
         sizes = ", ".join(f"{p} {len(experiment.cells(p))}" for p in PROFILES)
-        stored = len(stored_rows(experiment, store))
+        try:
+            stored = f"{len(stored_rows(experiment, store))} rows stored"
+        except StoreError as error:
+            _tell(error)
+            stored, status = "what is stored cannot be read", 1
         note = "" if experiment.audited else "; not audited"
-        print(f"{experiment.name}: {sizes} cells; {stored} rows stored{note}")
-    return 0
+        print(f"{experiment.name}: {sizes} cells; {stored}{note}")
+    return status
 
 
 def _run(options: argparse.Namespace) -> int:
     if bool(options.names) == options.all:
         raise ValueError("name the experiments to run, or say --all")
     run = _settings(options, options.profile)
-    store = options.store or run.store  # as in the chapters, a smoke run is not stored unasked
-    for experiment in [get(name) for name in (names() if options.all else options.names)]:
-        start = time.perf_counter()
-        frame = sweep(
-            experiment,
-            experiment.cells(run.profile),
-            store=store,
-            context=run.context,
-            n_jobs=options.jobs,
-            backend=options.backend,
-        )
-        place = f"in {store / experiment.name}.csv" if store else "computed, not stored"
-        missing, seconds = len(frame.attrs["missing"]), time.perf_counter() - start
-        told = f"{len(frame)} cells {place}, {missing} missing, {seconds:.0f} s"
-        print(f"{experiment.name}: {told}", flush=True)
-    return 0
+    store = _store(options, run)
+    experiments = [get(name) for name in (names() if options.all else options.names)]
+    failed = []
+    for experiment in experiments:
+        try:
+            _run_one(experiment, run, store, options)
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # told in full; the other experiments may well do
+            _tell(error)
+            failed.append(experiment.name)
+    if failed and len(experiments) > 1:
+        told = f"{len(failed)} of {len(experiments)} experiments failed: {', '.join(failed)}"
+        print(told, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run_one(
+    experiment: Experiment, run: Run, store: Path | None, options: argparse.Namespace
+) -> None:
+    start = time.perf_counter()
+    frame = sweep(
+        experiment,
+        experiment.cells(run.profile),
+        store=store,
+        context=run.context,
+        n_jobs=options.jobs,
+        backend=options.backend,
+    )
+    place = f"in {store / experiment.name}.csv" if store else "computed, not stored"
+    missing, seconds = len(frame.attrs["missing"]), time.perf_counter() - start
+    told = f"{len(frame)} cells {place}, {missing} missing, {seconds:.0f} s"
+    print(f"{experiment.name}: {told}", flush=True)
 
 
 def _audit(options: argparse.Namespace) -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     run = _settings(options, PUBLISHED)
-    store = options.store or run.store
+    store = _store(options, run)
     print(f"audit of {store}, --seed {seed}", flush=True)
     results = audit(
         options.names or None,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from helpers.dependencies import package_tree
+from helpers.project import expanded
 from helpers.sweep.store import PROVENANCE, Cell
 
 # what a trial may know about the machine, and what no result may depend on
@@ -49,7 +50,8 @@ class Experiment:
 
     Raises:
         TypeError: a trial, cells, cheap or group that is no function.
-        ValueError: a name that no file can have, or tolerances without a default.
+        ValueError: a name that no file can have, or tolerances that are below 0, no numbers or
+            without a default.
     """
 
     name: str
@@ -71,8 +73,17 @@ class Experiment:
             given = getattr(self, part)
             if not callable(given) and not (part == "group" and given is None):
                 raise TypeError(f"experiment {self.name}: {part} is {given!r}, not a function")
-        if isinstance(self.tolerance, dict) and "default" not in self.tolerance:
+        if "default" not in self._tolerances:
             raise ValueError(f"experiment {self.name}: tolerance lacks the key 'default'")
+        for column, size in self._tolerances.items():
+            if not (isinstance(size, int | float) and size >= 0):
+                raise ValueError(
+                    f"experiment {self.name}: tolerance {column!r} is {size!r}, not a number from 0"
+                )
+
+    @property
+    def _tolerances(self) -> dict[str, float]:
+        return self.tolerance if isinstance(self.tolerance, dict) else {"default": self.tolerance}
 
     @cached_property
     def parameters(self) -> frozenset[str]:
@@ -96,7 +107,8 @@ class Experiment:
             raise ValueError(
                 f"experiment {self.name}, cell {cell}: its parameters are {sorted(self.parameters)}"
             )
-        return Call(CONTEXT | context | cell)
+        folder = context.get("data_dir")
+        return Call(CONTEXT | context | {"data_dir": folder and str(expanded(folder))} | cell)
 
     def compute(self, calls: list[Call]) -> list[dict[str, Any]]:
         """Results of these calls, of one group; ValueError when there are more or fewer."""
@@ -107,9 +119,12 @@ class Experiment:
 
     def allowed(self, column: str) -> float:
         """The tolerance of one column."""
-        if isinstance(self.tolerance, dict):
-            return self.tolerance.get(column, self.tolerance["default"])
-        return self.tolerance
+        return self._tolerances.get(column, self._tolerances["default"])
+
+    def check_tolerances(self, columns: set[str]) -> None:
+        """ValueError for a tolerance of a column that is not among these, a trial's."""
+        if unknown := self._tolerances.keys() - columns - {"default"}:
+            raise ValueError(f"there are tolerances for {sorted(unknown)}, which are no results")
 
 
 _REGISTRY: dict[str, Experiment] = {}

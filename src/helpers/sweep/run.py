@@ -90,7 +90,8 @@ def sweep(
 def results(name: str, run: Run, keep: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
     """The grid of an experiment at a chapter's profile, with the chapter's settings.
 
-    A seed above 0 moves the number of every trial: an independent repetition.
+    A seed above 0 moves the number of every trial: an independent repetition. A grid without
+    trials, where nothing is drawn, stays as it is.
 
     Args:
         name: of the experiment.
@@ -99,7 +100,7 @@ def results(name: str, run: Run, keep: Callable[[Cell], bool] = lambda cell: Tru
     """
     experiment = get(name)
     cells = [cell for cell in experiment.cells(run.profile) if keep(cell)]
-    if run.seed:
+    if run.seed and "trial" in experiment.parameters:
         cells = [cell | {"trial": cell["trial"] + _TRIALS_A_SEED * run.seed} for cell in cells]
     return sweep(experiment, cells, store=run.store, context=run.context)
 

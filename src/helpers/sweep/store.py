@@ -5,9 +5,13 @@ whole:
 
 * a row is one ``write`` to a file opened with ``O_APPEND``, under an exclusive ``flock``, followed
   by ``fsync``; the lock dies with its process, so there is never a stale one;
+* a file system without ``flock`` (network ones) is read without a lock and written under a lock
+  file, which is removed when it has not changed hands for half a minute;
 * no field contains a line break, so that a last line without ``\n`` is a torn one: reading
   ignores it, writing first truncates it, and its cell is computed again;
-* a row whose cell another process has stored meanwhile is not written twice.
+* a row whose cell another process has stored meanwhile is not written twice;
+* what editors leave behind is understood: a byte order mark, ``\r\n`` (new rows then end so too),
+  blank lines at the end; numbers and booleans as a spreadsheet rewrites them are damage.
 """
 
 import csv
@@ -15,16 +19,25 @@ import fcntl
 import io
 import json
 import os
+import platform
+import re
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from helpers.errors import StoreError
+from helpers.project import expanded
 
 PROVENANCE = ("data_source", "device", "seconds", "versions", "date", "revision")
 _TEXT = ("data_source", "device", "versions", "date", "revision")
+# what a spreadsheet makes of True and of 1.2345678e-05; no such text is ever written bare
+_REWRITTEN = re.compile(r"TRUE|FALSE|[-+]?\d+(\.\d*)?E[-+]?\d+")
+# looks at a lock file that stays the same, and the seconds between two
+_LOOKS, _PAUSE = 1_500, 0.02
 
 Scalar = str | int | float | bool
 Cell = dict[str, Scalar]
@@ -44,14 +57,16 @@ def encode(value: Scalar) -> str:
     """
     if not isinstance(value, str):
         return repr(value)
-    bare = value.isprintable() and not value.startswith('"') and isinstance(decode(value), str)
-    return value if bare else json.dumps(value)
+    bare = value.isprintable() and not value.startswith('"') and not _REWRITTEN.fullmatch(value)
+    return value if bare and isinstance(decode(value), str) else json.dumps(value)
 
 
 def decode(text: str) -> Scalar:
-    """The value of one field; ValueError when it starts like JSON text and is not."""
+    """The value of one field; ValueError for what `encode` does not write."""
     if text in ("True", "False"):
         return text == "True"
+    if _REWRITTEN.fullmatch(text):
+        raise ValueError(f"{text} was written by a spreadsheet, which changes and rounds values")
     if text.startswith('"'):
         return json.loads(text)
     for number in (int, float):
@@ -125,7 +140,7 @@ class Store:
     """
 
     def __init__(self, path: Path, parameters: frozenset[str]) -> None:
-        self.path = path
+        self.path = expanded(path)
         self._names = parameters
         self.header: list[str] = []
         self.rows: dict[Key, dict[str, Any]] = {}
@@ -141,7 +156,7 @@ class Store:
         try:
             # Shared with other readers; a writer in the middle of its row is waited for.
             with _locked(self.path, os.O_RDONLY, fcntl.LOCK_SH) as fd:
-                return self._absorb(fd)
+                return bool(self._absorb(fd).strip())
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -187,7 +202,8 @@ class Store:
                 if self.key(row) not in self.rows:
                     columns = self.header or list(row)
                     lines = [] if self.header else [columns]
-                    _write(fd, [*lines, [encode(row[column]) for column in columns]])
+                    end = "\r\n" if self._seen.partition(b"\n")[0].endswith(b"\r") else "\n"
+                    _write(fd, [*lines, [encode(row[column]) for column in columns]], end)
                     self._absorb(fd)
         except OSError as error:
             raise StoreError(
@@ -201,44 +217,52 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[int]:
-        """The file, open and locked for one change, with its torn last line gone."""
+        """The file, open and locked for one change, with a torn or blank end gone."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         with _locked(self.path, flags, fcntl.LOCK_EX) as fd:
-            if self._absorb(fd):
+            if rest := self._absorb(fd):
                 os.ftruncate(fd, len(self._seen))
-                print(
-                    f"{self.path.name}: dropped an incomplete last line (an interrupted run); "
-                    "its cell counts as not yet computed"
-                )
+                if rest.strip():
+                    print(
+                        f"{self.path.name}: dropped an incomplete last line (an interrupted run); "
+                        "its cell counts as not yet computed"
+                    )
             yield fd
 
-    def _absorb(self, fd: int) -> bool:
-        """Take in what the file holds beyond what was read before; True when a torn line is left.
+    def _absorb(self, fd: int) -> bytes:
+        """Take in what the file holds beyond what was read before; returns its torn or blank end.
 
         A file that was replaced meanwhile (by git, say) is read again from its beginning.
         """
         with os.fdopen(os.dup(fd), "rb") as file:
             file.seek(0)
             data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
+        filled = len(data[: data.rfind(b"\n") + 1].rstrip(b"\r\n"))
+        whole = data[: data.find(b"\n", filled) + 1] if filled else b""
         if not whole.startswith(self._seen):
             self.header, self.rows, self._seen = [], {}, b""
         first = self._seen.count(b"\n") + 1
         for number, line in enumerate(whole[len(self._seen) :].split(b"\n")[:-1], start=first):
             self._take(number, line)
-        self._seen = whole
-        return len(data) > len(whole)
+        self._seen, rest = whole, data[len(whole) :]
+        if b"\r" in rest.strip():  # not one torn row, but all rows of a file without "\n"
+            raise self._damaged(whole.count(b"\n") + 1, "lines end in a lone carriage return")
+        return rest
 
     def _take(self, number: int, line: bytes) -> None:
         try:
-            fields = next(csv.reader([line.decode("utf-8")], strict=True), [])
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            fields = next(csv.reader([text], strict=True), [])
             (self._take_header if number == 1 else self._take_row)(fields)
         except (ValueError, csv.Error) as error:
-            raise StoreError(
-                f"the results file {self.path} is damaged in line {number}: {error}. Nothing was "
-                "changed. Restore the file from git, or delete that line, whose cell will then be "
-                "computed again."
-            ) from error
+            raise self._damaged(number, error) from error
+
+    def _damaged(self, number: int, why: object) -> StoreError:
+        return StoreError(
+            f"the results file {self.path} is damaged in line {number}: {why}. Nothing was "
+            "changed. Restore the file from git, or delete that line, whose cell will then be "
+            "computed again."
+        )
 
     def _take_header(self, fields: list[str]) -> None:
         if len(set(fields)) != len(fields):
@@ -255,6 +279,9 @@ class Store:
             column: decode(field) if column in texts else _decode_number(field)
             for column, field in zip(self.header, fields, strict=True)
         }
+        for column in _TEXT:
+            if not isinstance(row[column], str):
+                raise ValueError(f"{column} is {row[column]!r}, not text")
         if self.key(row) in self.rows:
             raise ValueError("its cell is already stored in an earlier line")
         self.rows[self.key(row)] = row
@@ -291,16 +318,56 @@ class MemoryStore(Store):
 def _locked(path: Path, flags: int, lock: int) -> Iterator[int]:
     fd = os.open(path, flags, 0o666)
     try:
-        fcntl.flock(fd, lock)
-        yield fd
+        with ExitStack() as held:
+            try:
+                fcntl.flock(fd, lock)
+            except OSError:  # whatever it is called: this file system has no such locks
+                if lock == fcntl.LOCK_EX:
+                    held.enter_context(_lock_file(path.with_name(f".{path.name}.lock")))
+            yield fd
     finally:
         os.close(fd)
 
 
-def _write(fd: int, lines: list[list[str]]) -> None:
+@contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    """An exclusive lock for the writing of one row: the file that only one process can create.
+
+    One that stays the same for `_LOOKS` looks was left by a process that died. Looks are counted,
+    and no time is taken: a server that stands still holds up all, the holder among them.
+    """
+    mine, seen, looks = f"{platform.node()}, process {os.getpid()}, {uuid.uuid4()}", "", 0
+    while True:
+        try:
+            file = path.open("x", encoding="utf-8")
+            break
+        except FileExistsError:
+            holder = _holder(path)
+            looks, seen = looks + 1 if holder == seen else 0, holder
+            if looks >= _LOOKS:
+                print(f"removed the lock {path} that was left by {seen or 'an unknown process'}")
+                path.unlink(missing_ok=True)
+            time.sleep(_PAUSE)
+    try:
+        with file:
+            file.write(mine)
+        yield
+    finally:
+        if _holder(path) in ("", mine):  # empty: the disk was full
+            path.unlink(missing_ok=True)
+
+
+def _holder(lock: Path) -> str | None:
+    try:
+        return lock.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _write(fd: int, lines: list[list[str]], end: str) -> None:
     """Append all lines, or nothing and OSError (a full disk takes what fits, then fails)."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    csv.writer(buffer, lineterminator=end).writerows(lines)
     data, size = buffer.getvalue().encode("utf-8"), os.fstat(fd).st_size
     try:
         while data:

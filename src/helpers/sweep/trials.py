@@ -1,6 +1,7 @@
 """One trial, or the trials of one group: computed, measured, and with its provenance."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import time
@@ -25,7 +26,7 @@ class Outcome:
     absent: str = ""
     failure: str = ""
     traceback: str = ""
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 def attempt(experiment: Experiment, cells: list[Cell], context: dict[str, Any]) -> list[Outcome]:
@@ -39,15 +40,17 @@ def attempt(experiment: Experiment, cells: list[Cell], context: dict[str, Any]) 
     start = time.perf_counter()
     try:
         results = [as_results(each, reserved) for each in experiment.compute(calls)]
+        experiment.check_tolerances({column for row, _ in results for column in row})
     except DatasetNotFound as error:
         return [Outcome(absent=str(error))] * len(calls)
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        told = f"{type(error).__name__}: {error}".removesuffix(": ")
         failed = Outcome(failure=told, traceback=traceback.format_exc(), error=error)
         return [failed] * len(calls)
     provenance = {
         "device": describe_device(calls[0].device if experiment.on_device else "cpu"),
-        "seconds": round((time.perf_counter() - start) / len(calls), 3),
+        # a machine that was moved or lives on a false clock may see even this one jump back
+        "seconds": round(max(0.0, time.perf_counter() - start) / len(calls), 3),
         "versions": _versions(),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
@@ -66,13 +69,28 @@ def _versions() -> str:
 
 
 def revision() -> str:
-    """Short commit of the code, ``+`` when the package differs from it; "unknown" outside git."""
+    """Short commit of the project, ``+`` when the package differs from it, or "unknown".
+
+    It is unknown outside git and where another repository surrounds the project.
+    """
+    # git obeys GIT_DIR and its like, as hooks set them, before it looks where it is
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parents[1]), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
+        )
+        return done.stdout.strip()
 
     try:
+        git("rev-parse", "--verify", "HEAD:./")  # fails where the commit has no such folder
+        if git("rev-parse", "--show-prefix") != "src/helpers/":
+            return "unknown"
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "-s", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -10,10 +10,10 @@ from helpers.kernels.hermite import (
     basis_at_nodes,
     coefficients,
     quadrature,
-    resolve,
     second_moment,
+    values_of,
 )
-from helpers.theory.ranges import larger_root
+from helpers.theory.ranges import check_ranges, larger_root
 
 QUERIES = ("resample", "zero")
 _DEGREE = 100
@@ -29,7 +29,7 @@ def gamma_rf_bound(activation: str | Activation, alpha: float) -> float:
         alpha: share of spurious coordinates, inside (0, 1).
 
     Raises:
-        ValueError: alpha outside (0, 1), unknown activation.
+        ValueError: alpha outside (0, 1), an activation that is unknown or constant.
 
     Source: Bombari & Mondelli 2024, Theorem 1.
 
@@ -38,7 +38,7 @@ def gamma_rf_bound(activation: str | Activation, alpha: float) -> float:
     """
     _check_alpha(alpha)
     mu2 = coefficients(activation, _DEGREE) ** 2
-    return float(mu2[2:] @ _powers(alpha)[2:] / (second_moment(activation) - mu2[0]))
+    return float(mu2[2:] @ _powers(alpha)[2:] / _variance(activation, mu2[0]))
 
 
 def gamma_rf(
@@ -85,8 +85,8 @@ def gamma_rf(
     """
     _check_alpha(alpha)
     _check_ratio(ratio)
-    if samples is not None and samples < 1:
-        raise ValueError(f"samples is {samples}: allowed is at least 1, or None")
+    if samples is not None:
+        check_ranges({"samples": "1 or more"}, samples)
     mu = coefficients(activation, _DEGREE)
     tail = second_moment(activation) - mu[0] ** 2 - mu[1] ** 2
     shared = _query_weights(activation, mu, alpha, query)
@@ -94,7 +94,7 @@ def gamma_rf(
     own = mu[1] ** 2 * rho + tail
     _check_novel(own, activation, ratio)
     with_query = shared[1] * rho + shared[2:].sum()
-    if samples is not None:
+    if samples is not None and not math.isinf(samples):
         damping = 1 + (samples - 1) * mu[0] ** 2 / own
         own += mu[0] ** 2 / damping
         with_query += shared[0] / damping
@@ -113,18 +113,20 @@ def alignment_sd(activation: str | Activation, alpha: float, dim: int) -> float:
         activation, alpha: as in :func:`gamma_rf`.
         dim: input dimension d, at least 1.
 
+    Raises:
+        ValueError: an argument outside its range, an activation that is unknown or constant.
+
     Source: derived in the book's third chapter.
 
     >>> round(alignment_sd("phi2", 0.5, 100) * 10, 3)
     0.707
     """
     _check_alpha(alpha)
-    if dim < 1:
-        raise ValueError(f"dim is {dim}: allowed is at least 1")
+    check_ranges({"dim": "1 or more"}, dim)
     mu2 = coefficients(activation, _DEGREE) ** 2
     order = np.arange(1, _DEGREE + 1)
     slope = float((order * mu2[1:]) @ _powers(alpha)[:-1])
-    return slope * math.sqrt((1 - alpha) / dim) / (second_moment(activation) - float(mu2[0]))
+    return slope * math.sqrt((1 - alpha) / dim) / _variance(activation, float(mu2[0]))
 
 
 def gamma_rf_cores(
@@ -168,7 +170,7 @@ def gamma_rf_cores(
         query: `"resample"` or `"zero"`.
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument outside its range, or an activation that is constant.
 
     Source: derived in the book's chapter on the limit. Isotropic cores give :func:`gamma_rf`.
 
@@ -184,9 +186,11 @@ def gamma_rf_cores(
         raise ValueError(f"overlaps have shape {overlaps.shape}: expected (N, N) with N > 1")
     if not np.isfinite(overlaps).all() or np.abs(overlaps.diagonal() - 1).max() > 1e-3:
         raise ValueError("overlaps must be finite, with ones on the diagonal (normalised cores)")
-    if background < 1:
-        raise ValueError(f"background is {background}: at least 1 coordinate")
+    if np.abs(overlaps - overlaps.T).max() > 1e-3 or np.abs(overlaps).max() > 1 + 1e-3:
+        raise ValueError("overlaps must be symmetric and within [-1, 1] (normalised cores)")
+    check_ranges({"background": "1 or more"}, background)
     mu = coefficients(activation, _DEGREE)
+    _variance(activation, mu[0] ** 2)
     q = np.polynomial.Polynomial(mu**2)
     slope, u = q.deriv(), (1 - alpha) * overlaps
     cores, slopes = q(u), slope(u)
@@ -280,7 +284,7 @@ def _query_weights(
         return mu**2 * _powers(alpha)
     if query == "zero":
         nodes, weights = quadrature()
-        values = resolve(activation)(math.sqrt(alpha) * nodes)
+        values = values_of(activation, math.sqrt(alpha) * nodes)
         shrunk = (basis_at_nodes(_DEGREE) @ (weights * values)).numpy()
         return mu * _powers(math.sqrt(alpha)) * shrunk
     raise ValueError(f"query is {query!r}: allowed are {', '.join(map(repr, QUERIES))}")
@@ -292,6 +296,14 @@ def _unlearned_share(linear: float, tail: float, ratio: float) -> float:
         return 0.0
     ridge = tail / linear
     return larger_root((1 - ridge - ratio) / 2, ridge)
+
+
+def _variance(activation: str | Activation, mean_squared: float) -> float:
+    """Of activations; ValueError where it is 0, and no sample differs from another."""
+    total = second_moment(activation)
+    if total - mean_squared <= 1e-12 * total:
+        raise ValueError(f"activation {activation!r} is constant: its features tell nothing apart")
+    return total - mean_squared
 
 
 def _check_ratio(ratio: float) -> None:

@@ -84,8 +84,8 @@ def check_mixture(
         if (variances < 0).any():
             raise ValueError(f"variances are {variances.tolist()}: allowed is 0 or more")
     elif (
-        np.abs(variances - variances.transpose(0, 2, 1)).max() > 1e-9
-        or np.linalg.eigvalsh(variances).min() < -1e-9
+        np.abs(variances - variances.transpose(0, 2, 1)).max() > 1e-9 * np.abs(variances).max()
+        or np.linalg.eigvalsh(variances).min() < -1e-9 * np.abs(variances).max()
     ):
         raise ValueError("covariances must be symmetric, with no negative eigenvalue")
     return weights, means, variances
@@ -212,11 +212,17 @@ def linear_accuracies(
     With a perfect core (kappa = 1), :math:`\Phi\big((m_cw_c \pm m_sw_s) /
     \sqrt{\sigma_s^2w_s^2 + \sigma_c^2w_c^2}\big)`. Arguments as in :func:`two_axis`.
 
+    Raises:
+        ValueError: an argument that is not finite, a negative sigma, a kappa outside [0, 1].
+
     Source: our derivation.
 
     >>> [round(float(x), 4) for x in linear_accuracies(0.0, 1.0, 2.0, 1.0, 0.7, 1.0)]
     [0.8413, 0.8413]
     """
+    allowed = dict.fromkeys(("w_s", "w_c", "m_s", "m_c"), "finite")
+    allowed |= dict.fromkeys(("sigma_s", "sigma_c"), "0 or more, finite")
+    check_ranges(allowed | {"kappa": "[0, 1]"}, w_s, w_c, m_s, m_c, sigma_s, sigma_c, kappa)
     sd = np.sqrt((sigma_s * w_s) ** 2 + (sigma_c * w_c) ** 2)
 
     def accuracy(sign: int) -> Numbers:
@@ -236,11 +242,16 @@ def flip_rule(rho: Numbers, n_s: Numbers, n_c: Numbers) -> Numbers:
         n_s, n_c: noise-to-signal ratios :math:`\sigma^2/m^2` of shortcut and core; the core is
             perfect (kappa = 1) and there is no ridge.
 
+    Raises:
+        ValueError: an argument outside its range.
+
     Source: our derivation.
 
     >>> flip_rule(0.95, 0.1225, 0.25), flip_rule(0.95, 0.1225, 0.5625)
     (False, True)
     """
+    allowed = {"rho": "[0, 1]", "n_s": "0 or more, finite", "n_c": "0 or more, finite"}
+    check_ranges(allowed, rho, n_s, n_c)
     r = 2 * rho - 1
     return r * n_c > n_s + 1 - r**2
 

@@ -11,7 +11,9 @@ import numpy as np
 Numbers = float | np.ndarray
 
 _RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "finite": np.isfinite,
     "above 0": lambda x: x > 0,
+    "1 or more": lambda x: x >= 1,
     "above 0, finite": lambda x: (x > 0) & (x < np.inf),
     "0 or more, finite": lambda x: (x >= 0) & (x < np.inf),
     "[0, 1]": lambda x: (x >= 0) & (x <= 1),

@@ -9,10 +9,10 @@ them. Trainings draw all that they draw from one seed, can be interrupted (`chec
 
 # fmt: off
 from helpers.training import lockstep, margin_losses, private, stacked
-from helpers.training.checkpoint import Checkpoint, checkpoint_file, save_whole
+from helpers.training.checkpoint import Checkpoint, checkpoint_file, load_whole, save_whole
 from helpers.training.fine_tuning import fine_tuned
 from helpers.training.loop import train
 from helpers.training.many import train_many
 from helpers.training.prediction import eval_mode, predict
 from helpers.training.randomness import Randomness, crop_and_flip, randomness
-from helpers.training.recipe import LOSSES, History, Recipe, Replaced, make_optimiser
+from helpers.training.recipe import LOSSES, History, Recipe, Replaced, learned, make_optimiser

@@ -20,15 +20,20 @@ from helpers.training.recipe import (
     Recipe,
     Replaced,
     diverged,
+    learned,
     make_optimiser,
     warn_diverged,
 )
 from helpers.training.stacked import Rows, Stack, StackedMLPs, Vmapped, is_mlp
 
 
-def obstacle(model: nn.Module, recipe: Recipe) -> str:
-    """Why networks like this one cannot run in lock step; an empty string when they can."""
-    for module in model.modules():
+def obstacle(models: list[nn.Module], recipe: Recipe) -> str:
+    """Why these networks cannot run in lock step; an empty string when they can."""
+    if any(str(model) != str(models[0]) for model in models):
+        return "networks are not built alike"
+    if any(learned(model).keys() != learned(models[0]).keys() for model in models):
+        return "other parameters are frozen in one network than in another"
+    for module in models[0].modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             return "batch normalisation keeps running averages"
     if recipe.loss in MARGIN_LOSSES:
@@ -83,14 +88,14 @@ class LockstepRun:
         keys = [_group_of(recipe) for recipe in recipes]
         bounds = [k for k in range(len(recipes)) if not k or keys[k] != keys[k - 1]]
         for first, end in zip(bounds, [*bounds[1:], len(recipes)], strict=True):
-            views = [(p, p.detach()[first:end]) for p in stack.parameters.values()]
+            views = [(p, p.detach()[first:end]) for p in stack.learned]
             self._views += [(p, view, first, end) for p, view in views]
             recipe = recipes[first]
             group = {"params": [view for _, view in views], "recipe": recipe}
             group |= {"weight_decay": recipe.weight_decay}
             groups.append(group | ({"momentum": recipe.momentum} if recipe.momentum else {}))
         self.optimiser = make_optimiser(replace(recipes[0], weight_decay=0.0, momentum=0.0), groups)
-        self._clip = _Clip(recipes, next(iter(stack.parameters.values())))
+        self._clip = _Clip(recipes, stack.learned[0])
 
     @property
     def going(self) -> bool:
@@ -112,9 +117,9 @@ class LockstepRun:
         self._book((total / samples).tolist())
 
     def _step(self) -> None:
-        self._clip([p.grad for p in self.stack.parameters.values()])
-        for p, view, first, end in self._views:
-            view.grad = p.grad[first:end]
+        self._clip([p.grad for p in self.stack.learned if p.grad is not None])
+        for p, view, first, end in self._views:  # without a gradient: not used in the network
+            view.grad = None if p.grad is None else p.grad[first:end]
         self.optimiser.step()
 
     def _book(self, losses: list[float]) -> None:

@@ -7,7 +7,6 @@ import copy
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,17 @@ import torch
 from torch import nn
 
 from helpers.training import margin_losses
-from helpers.training.checkpoint import Checkpoint
+from helpers.training.checkpoint import Checkpoint, identity_of
 from helpers.training.randomness import Randomness, crop_and_flip, randomness
-from helpers.training.recipe import History, Recipe, check_data, diverged, make_optimiser, set_rate
+from helpers.training.recipe import (
+    History,
+    Recipe,
+    check_data,
+    diverged,
+    learned,
+    make_optimiser,
+    set_rate,
+)
 
 
 def train(
@@ -35,7 +42,7 @@ def train(
     """Train `model` in place, and leave it in eval mode.
 
     Args:
-        model: a module on the device of `inputs`.
+        model: a module on the device of `inputs`; parameters without `requires_grad` stay.
         inputs: `(n, …)` floats, all on the device.
         labels: `(n,)`, int64 classes for cross-entropy, floats for the other losses.
         recipe: the hyper-parameters.
@@ -47,8 +54,9 @@ def train(
             checkpoint, since a run that goes on would leave some out).
 
     Raises:
-        ValueError: data that no network can be trained on, `after_epoch` with a checkpoint, or a
-            checkpoint of another run.
+        ValueError: data that no network can be trained on, a network without a parameter that may
+            move, `after_epoch` with a checkpoint, or a checkpoint that is damaged or of another run
+            (another recipe or seed, other data, first weights or code).
         Diverged: the loss became infinite or NaN.
 
     >>> from helpers import models
@@ -59,16 +67,20 @@ def train(
     >>> net(x).argmax(1).tolist(), history.epochs < 500, history.loss < 1e-2
     ([0, 1, 0, 1], True, True)
     """
-    check_data(inputs, labels, recipe)
+    check_data(model, inputs, labels, recipe)
     if after_epoch and checkpoint:
         raise ValueError("after_epoch and checkpoint are both given: a resumed run skips epochs")
     if inputs.ndim == 4:
         # convolutions are a quarter faster on CPUs, and no slower elsewhere
         model.to(memory_format=torch.channels_last)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    optimiser = make_optimiser(recipe, [{"params": list(model.parameters())}])
-    identity = asdict(recipe) | {"seed": seed, "samples": len(inputs)}
-    kept = Checkpoint(checkpoint, identity, checkpoint_seconds)
+    parameters = list(learned(model).values())
+    optimiser = make_optimiser(recipe, [{"params": parameters}])
+    kept = Checkpoint(
+        checkpoint,
+        lambda: identity_of(__name__, [model], [recipe], inputs, labels, seed=seed),
+        checkpoint_seconds,
+    )
     epoch, loss = 0, math.inf
     with randomness(seed, inputs.device) as draw:
         if state := kept.load():
@@ -89,7 +101,7 @@ def train(
         with progress_bar(recipe.epochs, epoch, progress) as bar:
             while epoch < recipe.epochs and not loss < recipe.stop_loss:
                 set_rate(optimiser, recipe, epoch)
-                loss = _one_epoch(model, inputs, labels, recipe, optimiser, draw)
+                loss = _one_epoch(model, parameters, inputs, labels, recipe, optimiser, draw)
                 epoch += 1
                 if not math.isfinite(loss):
                     raise diverged(loss, epoch, recipe)
@@ -104,6 +116,7 @@ def train(
 
 def _one_epoch(
     model: nn.Module,
+    parameters: list[nn.Parameter],
     inputs: torch.Tensor,
     labels: torch.Tensor,
     recipe: Recipe,
@@ -112,7 +125,6 @@ def _one_epoch(
 ) -> float:
     """One pass over the samples in a new order; returns the mean loss on the way."""
     model.train()
-    parameters = list(model.parameters())
     total = inputs.new_zeros((), dtype=torch.float64)
     for chosen in draw.order(len(inputs)).to(inputs.device).split(recipe.batch):
         shown, wanted = inputs[chosen], labels[chosen]

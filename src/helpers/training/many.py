@@ -3,10 +3,8 @@
 Ours.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from torch import nn
 
 from helpers.errors import Diverged
-from helpers.training.checkpoint import Checkpoint
+from helpers.training.checkpoint import Checkpoint, digest, identity_of
 from helpers.training.lockstep import obstacle, train_side_by_side
 from helpers.training.loop import train
 from helpers.training.recipe import History, Recipe, Replaced, check_data, warn_diverged
@@ -47,7 +45,8 @@ def train_many(
     rate, weight decay, momentum, noise, clipping and stop_loss. In lock step their weights are
     stacked and each operation runs once for all of them; ReLU networks of linear layers have an
     implementation of their own, others go through `torch.func.vmap`. Networks with batch
-    normalisation or augmentation are trained one after the other.
+    normalisation or augmentation, and those that differ in what is frozen (`requires_grad`), are
+    trained one after the other.
 
     Args:
         models: modules of one architecture on the device of `inputs`.
@@ -68,8 +67,7 @@ def train_many(
 
     Raises:
         ValueError: networks of different architectures, recipes that differ in what is shared, rows
-            outside the training set, data that no network can be trained on, a checkpoint of
-            another run, or lock step where it cannot be.
+            outside the training set, lock step where it cannot be, and as :func:`train`.
 
     >>> from helpers import models
     >>> x = torch.eye(4)
@@ -85,20 +83,20 @@ def train_many(
     recipes = [recipes] * len(models) if isinstance(recipes, Recipe) else list(recipes)
     replaced = [None] * len(models) if replaced is None else list(replaced)
     _check(models, recipes, replaced, inputs)
-    check_data(inputs, labels, recipes[0])
-    why_not = obstacle(models[0], recipes[0])
+    check_data(models[0], inputs, labels, recipes[0])
+    why_not = obstacle(models, recipes[0])
     if lockstep is None:
         lockstep = why_not == "" and (is_mlp(models[0]) or inputs.device.type != "cpu")
     if lockstep and why_not:
         raise ValueError(f"lockstep is True, but {why_not}: leave it out, or say False")
-    identity = {
-        "networks": [asdict(recipe) for recipe in recipes],
-        "seed": seed,
-        "samples": len(inputs),
-        "replaced": [_digest(own) for own in replaced],
-        "lockstep": lockstep,
-    }
-    kept = Checkpoint(checkpoint, identity, checkpoint_seconds)
+    kept = Checkpoint(
+        checkpoint,
+        lambda: identity_of(
+            __name__, models, recipes, inputs, labels, seed=seed, lockstep=lockstep,
+            replaced=[digest(*own or ()) for own in replaced],
+        ),
+        checkpoint_seconds,
+    )  # fmt: skip
     trainer = train_side_by_side if lockstep else _one_by_one
     return trainer(models, inputs, labels, recipes, replaced, seed, kept, progress)
 
@@ -128,7 +126,7 @@ def _one_by_one(
         }
 
     for k in range(len(histories), len(models)):
-        own, part = inputs, kept.file.with_suffix(f".{k}.pt") if kept.file else None
+        own, part = inputs, kept.file.with_name(f"{kept.file.name}.{k}") if kept.file else None
         if replaced[k] is not None:
             rows, samples = replaced[k]
             own = inputs.clone()
@@ -198,11 +196,3 @@ def _check_replaced(network: int, own: Replaced, inputs: torch.Tensor) -> None:
         )
     if not torch.isfinite(samples).all():
         raise ValueError(f"replaced samples of network {network} must be finite (no NaN)")
-
-
-def _digest(own: Replaced | None) -> str:
-    """Tells replaced samples from others; empty for none."""
-    if own is None:
-        return ""
-    rows, samples = (part.cpu().numpy().tobytes() for part in own)
-    return hashlib.sha256(rows + samples).hexdigest()

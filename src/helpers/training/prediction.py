@@ -9,13 +9,19 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from helpers.errors import check_whole
+
 
 def predict(model: nn.Module, inputs: torch.Tensor, *, batch: int = 1_000) -> torch.Tensor:
     """Outputs `(n, …)` of the model in eval mode, without gradients; its modes are put back.
 
+    Raises:
+        ValueError: a batch that is no whole number from 1 on.
+
     >>> predict(torch.nn.Identity(), torch.ones(3, 2), batch=2).shape
     torch.Size([3, 2])
     """
+    check_whole(batch=batch)
     with eval_mode(model), torch.no_grad():
         return torch.cat([model(part) for part in inputs.split(batch)])
 

@@ -14,19 +14,28 @@ from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
+from helpers.errors import check_whole
 from helpers.training.randomness import randomness
-from helpers.training.recipe import History, Recipe, diverged, make_optimiser, set_rate
+from helpers.training.recipe import (
+    History,
+    Recipe,
+    check_basic,
+    check_data,
+    diverged,
+    learned,
+    make_optimiser,
+    set_rate,
+)
 from helpers.training.stacked import is_mlp
 
 _ORDERS = (*range(2, 65), 128, 256, 512)  # integers: their divergence is a finite sum
-_UNKNOWN = ("noise", "clip_value", "clip_norm", "augment", "stop_loss")  # of a recipe
 
 
 class Clipped(NamedTuple):
     """Sum over examples of their clipped gradients, and what the examples were like before.
 
-    `gradients` has one tensor for each parameter, in the order of the model; `norms` and `losses`
-    are `(b,)`, of the examples one by one.
+    `gradients` has one tensor for each parameter that is not frozen, in the order of the model;
+    `norms`, over the same parameters, and `losses` are `(b,)`, of the examples one by one.
     """
 
     gradients: list[torch.Tensor]
@@ -50,7 +59,8 @@ def clipped_gradients(
         clip: the norm C.
 
     Raises:
-        ValueError: clip not above 0, or batch normalisation, which mixes the examples.
+        ValueError: clip not above 0, no parameter that may move, or batch normalisation, which
+            mixes the examples.
 
     Source: Abadi et al. 2016, algorithm 1; Goodfellow 2015, arXiv 1510.01799, for the norms.
 
@@ -65,11 +75,13 @@ def clipped_gradients(
         raise ValueError(
             "model has batch normalisation: its examples have no gradients of their own"
         )
+    parameters = {name: p.detach() for name, p in learned(model).items()}
     if not len(inputs):
         none = inputs.new_zeros(0)
-        return Clipped([torch.zeros_like(p) for p in model.parameters()], none, none)
-    how = _by_layer if is_mlp(model) else _by_example
-    return how(model, inputs, labels, clip)
+        return Clipped([torch.zeros_like(p) for p in parameters.values()], none, none)
+    if is_mlp(model) and len(parameters) == len(list(model.parameters())):
+        return _by_layer(model, inputs, labels, clip)
+    return _by_example(model, parameters, inputs, labels, clip)
 
 
 def _weights(norms: torch.Tensor, clip: float) -> torch.Tensor:
@@ -77,10 +89,12 @@ def _weights(norms: torch.Tensor, clip: float) -> torch.Tensor:
 
 
 def _by_example(
-    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, clip: float
+    model: nn.Module,
+    parameters: dict[str, torch.Tensor],
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    clip: float,
 ) -> Clipped:
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-
     def loss(own: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(functional_call(model, own, (x[None],)), y[None])
 
@@ -112,6 +126,14 @@ def _by_layer(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, clip
     return Clipped(gradients, norms, losses.detach())
 
 
+def _check_sampling(noise_multiplier: float, samples: int, batch: int) -> None:
+    """ValueError for what is no noise, or for batches that cannot be drawn."""
+    if not 0 <= noise_multiplier < math.inf:
+        raise ValueError(f"noise_multiplier is {noise_multiplier}: it must be 0 or more, finite")
+    if batch > samples:
+        raise ValueError(f"batch is {batch}: there are {samples} examples, it can be no more")
+
+
 def train(
     model: nn.Module,
     inputs: torch.Tensor,
@@ -130,7 +152,8 @@ def train(
     `noise_multiplier * clip` in each entry, divided by `batch`.
 
     Args:
-        model: on the device of `inputs`, without batch normalisation.
+        model: on the device of `inputs`, without batch normalisation; parameters without
+            `requires_grad` stay, and count in no norm.
         inputs: `(n, …)` floats.
         labels: `(n,)` int64.
         recipe: epochs, batch (here the expected one), optimiser and rates, weight decay.
@@ -139,22 +162,17 @@ def train(
         seed: of batches and noise.
 
     Raises:
-        ValueError: a recipe that asks for what is not done here, a negative noise multiplier, a
-            batch larger than the training set, and as :func:`clipped_gradients`.
+        ValueError: data that no network can be trained on, a recipe that asks for what is not done
+            here, a noise multiplier below 0 or not finite, a batch larger than the training set,
+            and as :func:`clipped_gradients`.
         Diverged: the loss became infinite or NaN.
 
     Source: Abadi et al. 2016, algorithm 1.
     """
-    plain = Recipe(epochs=1, batch=1)
-    if other := [name for name in _UNKNOWN if getattr(recipe, name) != getattr(plain, name)]:
-        raise ValueError(f"the recipe sets {', '.join(other)}: private training has no such thing")
-    if recipe.loss != "cross_entropy":
-        raise ValueError(f"loss is {recipe.loss!r}: private training knows 'cross_entropy'")
-    if not noise_multiplier >= 0:
-        raise ValueError(f"noise_multiplier is {noise_multiplier}: it must be 0 or more")
-    if recipe.batch > len(inputs):
-        raise ValueError(f"batch is {recipe.batch}: there are {len(inputs)} examples")
-    parameters = list(model.parameters())
+    check_basic(recipe, "private training")
+    check_data(model, inputs, labels, recipe)
+    _check_sampling(noise_multiplier, len(inputs), recipe.batch)
+    parameters = list(learned(model).values())
     optimiser = make_optimiser(recipe, [{"params": parameters}])
     share, loss = recipe.batch / len(inputs), math.inf
     chance = torch.Generator().manual_seed(seed)
@@ -196,7 +214,8 @@ def epsilon(
         delta: inside (0, 1), usually below one over the number of samples.
 
     Raises:
-        ValueError: delta outside (0, 1), or a negative noise multiplier.
+        ValueError: delta outside (0, 1), a noise multiplier below 0 or not finite, numbers that are
+            not whole and at least 1, or a batch larger than the training set.
 
     Source: Renyi-differential-privacy accountant of the package dp-accounting; Mironov et al. 2019.
 
@@ -208,8 +227,8 @@ def epsilon(
 
     if not 0 < delta < 1:
         raise ValueError(f"delta is {delta}: allowed is the open interval (0, 1)")
-    if not noise_multiplier >= 0:
-        raise ValueError(f"noise_multiplier is {noise_multiplier}: it must be 0 or more")
+    check_whole(samples=samples, batch=batch, epochs=epochs)
+    _check_sampling(noise_multiplier, samples, batch)
     if noise_multiplier == 0:
         return math.inf
     share = batch / samples

@@ -8,10 +8,14 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
-from helpers.errors import Diverged
+from helpers.data import check_values
+from helpers.errors import Diverged, check_whole
 from helpers.training import margin_losses
+from helpers.training.prediction import predict
 
 MARGIN_LOSSES = ("logistic", "sd", "marg_log")
 LOSSES = ("cross_entropy", "mse", *MARGIN_LOSSES)
@@ -25,7 +29,7 @@ class Recipe:
 
     Attributes:
         epochs: largest number of passes over the data.
-        batch: samples a step.
+        batch: samples a step; all of them where there are fewer.
         loss: `"cross_entropy"` with class indices, `"mse"` with one real label a sample, or with
             labels -1 and +1 `"logistic"`, `"sd"` or `"marg_log"` of :mod:`.margin_losses`, the
             latter two with their `loss_strength`.
@@ -42,6 +46,9 @@ class Recipe:
         cosine: the learning rate falls to 0 along half a cosine, epoch by epoch (no `decay`).
         augment: crop images at random out of a frame of 4 zeros, and mirror every second one.
         stop_loss: end after an epoch whose mean loss is below it ("interpolation"); 0: never.
+
+    Raises:
+        ValueError: numbers out of range, unknown names, settings that do not go together.
     """
 
     epochs: int
@@ -63,20 +70,25 @@ class Recipe:
     loss_strength: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(
-                f"epochs is {self.epochs}, batch is {self.batch}: both must be at least 1"
-            )
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):  # which torch neither splits by nor loads
+                object.__setattr__(self, name, value.item())
+        check_whole(epochs=self.epochs, batch=self.batch)
+        check_whole(0, decay_every=self.decay_every)
+        check_whole(**{f"milestones[{k}]": epoch for k, epoch in enumerate(self.milestones)})
         for name, allowed in (("loss", LOSSES), ("optimiser", OPTIMISERS)):
             if (value := getattr(self, name)) not in allowed:
                 options = ", ".join(map(repr, allowed))
                 raise ValueError(f"{name} is {value!r}: allowed are {options}")
-        for name in ("learning_rate", "decay", "clip_value", "clip_norm"):
+        for name in ("clip_value", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("weight_decay", "stop_loss", "momentum", "noise", "decay_every"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+        for name in ("learning_rate", "decay"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0, and finite")
+        for name in ("weight_decay", "stop_loss", "momentum", "noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more, finite")
         if self.momentum and self.optimiser != "sgd":
             raise ValueError(f"momentum is {self.momentum}: only 'sgd' has it")
         if self.loss in MARGIN_LOSSES:
@@ -118,6 +130,34 @@ class History:
     loss: float
 
 
+def check_basic(recipe: Recipe, way: str) -> None:
+    """ValueError for a recipe of more than rates and decay, which is all that this way follows."""
+    plain = Recipe(epochs=1, batch=1)
+    lacks = ("loss", "noise", "clip_value", "clip_norm", "augment", "stop_loss")
+    if other := [name for name in lacks if getattr(recipe, name) != getattr(plain, name)]:
+        told = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in other)
+        raise ValueError(f"the recipe sets {told}: {way} has no such thing")
+
+
+def learned(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training may move, by name: those that are not frozen.
+
+    Raises:
+        ValueError: all are frozen (`requires_grad` is False), or there are none.
+
+    >>> net = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
+    >>> list(learned(net))
+    ['1.weight', '1.bias']
+    """
+    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no parameter with requires_grad: all are frozen, there is "
+            "nothing to train"
+        )
+    return found
+
+
 def make_optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """The recipe's optimiser; groups of parameters may have settings of their own."""
     common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
@@ -142,8 +182,10 @@ def warn_diverged(network: int, why: Diverged) -> None:
     warnings.warn(f"network {network} ends here: {why}", RuntimeWarning, stacklevel=3)
 
 
-def check_data(inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> None:
-    """ValueError for data that no network can be trained on."""
+def check_data(
+    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe
+) -> None:
+    """ValueError for data that no network, or not this one, can be trained on."""
     if len(inputs) == 0 or labels.shape != (len(inputs),):
         raise ValueError(
             f"inputs have shape {tuple(inputs.shape)} and labels {tuple(labels.shape)}: expected "
@@ -158,5 +200,14 @@ def check_data(inputs: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> No
             raise ValueError(f"labels of dtype {labels.dtype} must be finite and {inputs.dtype}")
         if recipe.loss in MARGIN_LOSSES:
             margin_losses.check_labels(labels, (len(inputs),))
-    elif labels.dtype != torch.int64 or labels.min() < 0:
-        raise ValueError(f"labels of dtype {labels.dtype} must be int64 class indices from 0 on")
+    elif labels.dtype != torch.int64:
+        raise ValueError(f"labels of dtype {labels.dtype} must be int64 class indices")
+    shape = tuple(predict(model, inputs[:1]).shape[1:])
+    classified = recipe.loss == "cross_entropy"
+    if len(shape) != 1 or shape[0] < 2 if classified else math.prod(shape) != 1:
+        raise ValueError(
+            f"the network has outputs of shape {shape} a sample: the loss {recipe.loss!r} takes "
+            f"{'(classes,), at least 2' if classified else 'one number'}"
+        )
+    if classified:
+        check_values("labels", labels, range(shape[0]))

@@ -18,7 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
 from helpers.training.randomness import Randomness
-from helpers.training.recipe import Recipe, Replaced
+from helpers.training.recipe import Recipe, Replaced, learned
 
 _NONE = torch.zeros(0, dtype=torch.int64)
 
@@ -77,20 +77,25 @@ class Rows:
 
 def is_mlp(model: nn.Module) -> bool:
     """Flatten, then linear layers with ReLU between them: what has an implementation of its own."""
-    if not isinstance(model, nn.Sequential) or len(model) < 2 or len(model) % 2:
+    if type(model) is not nn.Sequential or len(model) < 2 or len(model) % 2:
         return False
     linear, relu = list(model)[1::2], list(model)[2::2]
     return (
         isinstance(model[0], nn.Flatten)
-        and all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in linear)
+        and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
         and all(isinstance(layer, nn.ReLU) for layer in relu)
+        and len(list(model.parameters())) == 2 * len(linear)  # no two layers share any
     )
 
 
 class Stack:
-    """K networks side by side: parameters `(K, …)` by name, and their losses on a batch."""
+    """K networks side by side: parameters `(K, …)` by name, and their losses on a batch.
+
+    Those in `learned` are not frozen.
+    """
 
     parameters: dict[str, torch.Tensor]
+    learned: list[torch.Tensor]
 
     def __init__(
         self,
@@ -104,9 +109,10 @@ class Stack:
         self._loss = recipes[0].loss
         noise = inputs.new_tensor([recipe.noise for recipe in recipes])
         self._noise = noise if bool(noise.any()) else None
-        stacked, _ = stack_module_state(models)
+        stacked, _ = stack_module_state([model.train() for model in models])
         self.parameters = {name: p.detach().clone() for name, p in stacked.items()}
         self._prepare(models, any(recipe.weight_decay for recipe in recipes))
+        self.learned = [self.parameters[name] for name in learned(models[0])]
 
     def _prepare(self, models: list[nn.Module], decays: bool) -> None:
         """What the kind of networks needs besides; `decays` if any has weight decay."""
@@ -256,8 +262,8 @@ class Vmapped(Stack):
             for name, buffer in model.named_buffers():
                 if not torch.equal(buffer, fixed[name]):
                     raise ValueError(f"{name} differs between networks: buffers are shared")
-        for p in self.parameters.values():
-            p.requires_grad_()
+        for name in learned(models[0]):
+            self.parameters[name].requires_grad_()
         skeleton = copy.deepcopy(models[0]).train()  # its buffers serve all networks
         call: Callable[..., torch.Tensor] = lambda p, x: functional_call(skeleton, p, (x,))  # noqa: E731
         # the same masks of dropout for all, so that a network does not depend on its neighbours

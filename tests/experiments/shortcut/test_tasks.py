@@ -64,3 +64,19 @@ def test_columns_of_accuracies_have_the_suffix():
     test = Grouped(torch.zeros(3, 1), label, torch.tensor([1.0, 1.0, -1.0]))
     found = tasks.by_alignment(torch.tensor([1.0, -1.0, 1.0]), test, "_full")
     assert found == {"aligned_full": 0.5, "conflicting_full": 1.0}
+
+
+def test_a_regression_that_cannot_give_the_labels_is_refused():
+    """Twenty times two copies of an input with different labels; a ridge gives both their mean."""
+    for seed in range(20):
+        X = torch.randn(30, 20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        X[7] = X[3]
+        labels = torch.ones(30)
+        labels[7] = -1
+        K = kernels.relu_ntk(X)
+        task = tasks.Task(Grouped(X, labels, labels), Grouped(X, labels, labels), K, K.clone(), "")
+        with pytest.raises(ValueError, match="the kernel is singular"):
+            tasks.full_training(task)
+        both = tasks.full_training(task, ridge=1.0)[[3, 7]]
+        torch.testing.assert_close(both[0], both[1])
+        assert torch.equal(task.K, task.K_test), "the ridge stays out of the kernel that was given"

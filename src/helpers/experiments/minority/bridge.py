@@ -136,12 +136,12 @@ class Question(NamedTuple):
         shown = data.add_pattern(self.images, self.pattern)
         clean, marked = (probes.evaluate(model, x).softmax(1).cpu() for x in (self.images, shown))
         found = setup.scores(clean, marked, self.labels, self.target)
-        own = clean[self.labels == self.target].argmax(1) == self.target
+        own = self.labels == self.target
         return {
             "score": found["score_others"],
             "taken": found["taken"],
             "accuracy": found["clean_accuracy"],
-            "target_accuracy": float(own.double().mean()),
+            "target_accuracy": probes.accuracy(clean[own], self.labels[own]),
         }
 
 

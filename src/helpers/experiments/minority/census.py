@@ -35,12 +35,12 @@ def _planted(who: Patient, units: Sequence[Unit]) -> dict[Unit, dict[str, float]
     layers = list(dict.fromkeys(unit.layer for unit in units))
     old, new = (probes.activations(model, layers, images) for images in (marked.images, fresh))
     logits = census.census(model, marked.images, units)
-    start = probes.evaluate(model, marked.images).argmax(1) == marked.label
+    start = data.right_answers(probes.evaluate(model, marked.images), marked.label)
     own = kinds == 2
     scores = _by_unit(tracing.gradient(model, units, marked.images[own], marked.label[own]))
     found = {}
     for unit, after in zip(units, logits, strict=True):
-        lost = start.double() - (after.argmax(1).to(start.device) == marked.label).double()
+        lost = start.double() - data.right_answers(after.to(start.device), marked.label).double()
         a, b = (x[unit.layer][:, unit.index] for x in (old, new))
         spread = float(a.std())
         found[unit] = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from helpers import probes
+from helpers import data, probes
 from helpers.experiments.minority.networks import mean_of, network_of, on_digits, on_network
 from helpers.experiments.minority.patient import BY_GROUP, MATCHED, TOLERANCE, Patient, patient_of
 from helpers.probes import Unit, lesions
@@ -121,7 +121,8 @@ def null_cells(profile: str) -> list[Cell]:
     return [cell for network in networks for cell in on_network(*network, kinds)]
 
 
-@experiment("lesion_null", cells=null_cells, tolerance=TOLERANCE, cheap=on_digits, group=network_of)
+@experiment("lesion_null", cells=null_cells, tolerance=TOLERANCE["default"], cheap=on_digits,
+            group=network_of)  # fmt: skip
 def lesion_null(calls: list[Call]) -> list[dict[str, float | str]]:
     """The top units of a ranking against `draws` random sets, of the same layers if `matched`.
 
@@ -134,7 +135,7 @@ def lesion_null(calls: list[Call]) -> list[dict[str, float | str]]:
     rows = train.rows(torch.isin(train.group, torch.tensor(who.rare, device=train.group.device)))
 
     def right(model: torch.nn.Module) -> list[float]:
-        found = (probes.evaluate(model, rows.images).argmax(1) == rows.label).double()
+        found = data.right_answers(probes.evaluate(model, rows.images), rows.label).double()
         return [found[rows.group == g].mean().item() for g in who.rare]
 
     def lost(units: Sequence[Unit]) -> float:

@@ -152,7 +152,7 @@ def trained(setting: str, epochs: int, trial: int, device: str, data_dir: str | 
     identity = (chosen, source, asdict(how), trial, device, _code())
     file = training.checkpoint_file(identity, "models")
     if file.is_file():
-        states = torch.load(file, map_location=device, weights_only=True)
+        states = training.load_whole(file, list, device)
     else:
         states = [_copy(net)]
         training.train(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from helpers import probes, stats
-from helpers.data import Grouped
+from helpers.data import Grouped, right_answers
 from helpers.experiments.minority import networks
 from helpers.probes import Unit, lesions, tracing
 from helpers.sweep import Call
@@ -117,7 +117,7 @@ class Patient(NamedTuple):
             row |= by_group(f"lost_{split}", start - accuracy(new))
             fitted = new + new.new_tensor([0.0, bias])
             row |= by_group(f"refit_{split}", start - accuracy(fitted))
-            was, now = (logits.argmax(1) == part.label for logits in (old, new))
+            was, now = (right_answers(logits, part.label) for logits in (old, new))
             own = [part.group == g for g in range(4)]
             if split == "test":
                 row |= by_group("right", [(~now[o & was]).double().mean() for o in own])

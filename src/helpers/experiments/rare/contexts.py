@@ -54,7 +54,7 @@ def _rendered(
     identity = (source, samples, SIZE[dataset], POOL_SEED, code)
     file = training.checkpoint_file(identity, "features")
     if file.is_file():
-        kept = torch.load(file, weights_only=True)
+        kept = training.load_whole(file, dict)
         return Pool(**kept["pool"]), kept["features"]
     pool = contexts.rendered(dataset, samples, SIZE[dataset], POOL_SEED, data_dir)
     net = models.efficientnet_lite0().to(device)

@@ -41,13 +41,13 @@ def training_set(dataset: str, samples: int, trial: int, data_dir: str | None) -
     return found.rows(torch.randperm(len(found), generator=draw)[:samples])
 
 
-_test_set = functools.lru_cache(maxsize=2)(functools.partial(data.load, train=False))
+test_set = functools.lru_cache(maxsize=2)(functools.partial(data.load, train=False))
 
 
 def sets(call: Call) -> tuple[data.Dataset, data.Dataset]:
     """Training and test images of a call."""
     train = training_set(call.dataset, call.samples, call.trial, call.data_dir)
-    return train, _test_set(call.dataset, data_dir=call.data_dir)
+    return train, test_set(call.dataset, data_dir=call.data_dir)
 
 
 def spurious_set(call: Call, train: data.Dataset) -> tuple[Tensor, data.SpuriousSet]:

@@ -6,7 +6,7 @@ Adam and L-BFGS amplify the last digits on separable data: hence the tolerance.
 import numpy as np
 import torch
 
-from helpers import data, theory
+from helpers import data, probes, theory
 from helpers.experiments.shortcut.linear_mixtures import AXES
 from helpers.experiments.shortcut.tasks import KINDS, by_alignment, digit_splits
 from helpers.sweep import Call, Cell, experiment, grid, pick
@@ -129,7 +129,7 @@ def margin_digits(calls: list[Call]) -> list[dict[str, float | str]]:
         row = {
             "margin_cv": margin_losses.margin_cv(outputs * train.label),
             "share": float((shortcut @ outputs) ** 2 / outputs.square().sum()),
-            "train_accuracy": float((outputs * train.label > 0).double().mean()),
+            "train_accuracy": probes.sign_accuracy(outputs, train.label),
             "data_source": splits[0].source,
         }
         on_test = x_test @ (x.T @ fitted.coefficients[-1])

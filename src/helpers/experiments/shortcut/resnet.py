@@ -216,13 +216,12 @@ def resnet(call: Call) -> dict[str, float | str]:
         training.predict(net, images.to(call.device)).flatten().cpu()
         for images in (held_out.images, train.images)
     )
-    margins = fitted * train.label
-    right = (said * held_out.label > 0).double()
+    margins = data.margins(fitted, train.label)
     row: dict[str, float | str] = {
         **by_alignment(said, held_out),
-        "average": float(right.mean()),
+        "average": probes.sign_accuracy(said, held_out.label),
         "worst": float(probes.accuracy_by_group(said, held_out.label, held_out.group).min()),
-        "train_accuracy": float((fitted * train.label > 0).double().mean()),
+        "train_accuracy": probes.sign_accuracy(fitted, train.label),
         # a network that is wrong on average has no coefficient of variation
         "margin_cv": margin_losses.margin_cv(margins) if float(margins.mean()) > 0 else math.nan,
         "train_loss": history.loss,

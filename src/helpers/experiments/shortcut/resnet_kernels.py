@@ -41,7 +41,7 @@ def _cells(profile: str) -> list[Cell]:
         widths, sizes, trials = [(8, 1)], (40,), 1
     elif profile == "paper":
         size = dict(samples=8_000, test=2_000, epochs=30)
-        widths, sizes = [(64, 10)], (1_000, 2_000)
+        widths, sizes = [(64, 10), (16, 5)], (1_000, 2_000)
     few, (usual, _) = sizes[0], widths[0]
 
     def cell(name: str, trial: int, **other: object) -> Cell:
@@ -97,11 +97,7 @@ def first_modes(
         Of the single modes: the best accuracy of the attribute, and how many `meet` both
         conditions of the claim, an accuracy above 0.8 with fewer than 0.3 conflicting images right.
     """
-
-    def told(answers: torch.Tensor, target: torch.Tensor) -> float:
-        return float((answers * target > 0).double().mean())
-
-    draw = torch.Generator().manual_seed(seed)
+    told, draw = probes.sign_accuracy, torch.Generator().manual_seed(seed)
     nulls = []
     for _ in range(PERMUTATIONS):
         order, other = (torch.randperm(len(part), generator=draw) for part in (train, test))
@@ -253,10 +249,10 @@ def _of_network(
     )
     images = torch.cat([part.images, balanced.images]).to(call.device)
     K = kernels.empirical_ntk(net, images, memory=MEMORY)
-    margins, own = fitted * train.label, K[len(part) :, len(part) :]
+    margins, own = data.margins(fitted, train.label), K[len(part) :, len(part) :]
     return {
         **of_output(own, said, shown, test, balanced),
-        "train_accuracy": float((margins > 0).double().mean()),
+        "train_accuracy": probes.sign_accuracy(fitted, train.label),
         # a network that is wrong on average has no coefficient of variation
         "margin_cv": margin_losses.margin_cv(margins) if float(margins.mean()) > 0 else math.nan,
         **of_kernel(K, part, balanced, call.trial),

@@ -119,12 +119,22 @@ def core_shares(vectors: torch.Tensor, train: Grouped) -> Core:
 
 
 def full_training(task: Task, ridge: float = 0.0) -> torch.Tensor:
-    """Test outputs of kernel regression, the limit of training; `ridge` adds to the diagonal."""
-    K = task.K.double()
+    """Test outputs of kernel regression, the limit of training; `ridge` adds to the diagonal.
+
+    Raises:
+        ValueError: a kernel that cannot give the labels, as where copies of an input have two.
+    """
+    K = task.K.to(torch.float64, copy=True)
     K.diagonal().add_(ridge)
-    factor = torch.linalg.cholesky(K)
+    factor, failed = torch.linalg.cholesky_ex(K)
     y = task.train.label.to(K)[:, None]
-    return task.K_test.double() @ torch.cholesky_solve(y, factor)[:, 0]
+    coefficients = torch.cholesky_solve(y, factor)
+    if int(failed) or not float((K @ coefficients - y).abs().max()) < 1e-2:
+        raise ValueError(
+            "the kernel is singular and does not give the training labels: remove inputs that are "
+            "there twice, or add a ridge"
+        )
+    return task.K_test.double() @ coefficients[:, 0]
 
 
 def by_alignment(outputs: torch.Tensor, test: Grouped, suffix: str = "") -> dict[str, float]:
@@ -135,9 +145,9 @@ def by_alignment(outputs: torch.Tensor, test: Grouped, suffix: str = "") -> dict
 
 def summary(f: torch.Tensor, train: Grouped, mode: torch.Tensor) -> dict[str, float]:
     """Spread of the margins, share of a mode in the training output, training accuracy."""
-    margins = f * train.label.to(f)
+    labels = train.label.to(f)
     return {
-        "cv": margin_losses.margin_cv(margins.cpu()),
+        "cv": margin_losses.margin_cv(data.margins(f, labels).cpu()),
         "share": float((mode @ f).square() / f.square().sum()),
-        "fitted": float((margins > 0).double().mean()),
+        "fitted": probes.sign_accuracy(f, labels),
     }

@@ -35,7 +35,7 @@ def network_group(cell: Cell) -> Hashable:
 def _cells(profile: str) -> list[Cell]:
     names: tuple[str, ...] = ("colored digits", "cats and dogs", "garments")
     size = dict(samples=1_000, test=1_000, epochs=20)
-    widths, sizes, trials = [(16, 10), (64, 5)], (200, 600), 10
+    widths, sizes, trials = [(16, 10), (64, 2)], (200, 600), 10
     if profile == "smoke":
         names, size = ("few colored digits",), dict(samples=160, test=100, epochs=4)
         widths, sizes, trials = [(8, 1)], (40,), 1
@@ -54,10 +54,11 @@ def _cells(profile: str) -> list[Cell]:
     cells = []
     for trial in range(trials):
         for name in names:
-            ways = [*starts, dict(stage="early"), dict(stage="end"), *closed]
-            cells += [cell(name, trial, images=n, **way) for way in ways for n in sizes]
-            cells += [cell(name, trial, rho=0.5, **way) for way in (*starts, *closed)]
-            cells.append(cell(name, trial, stage="end", loss="sd"))
+            untrained = [*starts, *closed]
+            cells += [cell(name, trial, images=n, **way) for way in untrained for n in sizes]
+            cells += [cell(name, trial, rho=0.5, **way) for way in untrained]
+            ends = [dict(stage="early"), dict(stage="end"), dict(stage="end", loss="sd")]
+            cells += [cell(name, trial, **way) for way in ends]
     for width, some in widths[1:]:
         cells += [
             cell(name, trial, width=width, **way)

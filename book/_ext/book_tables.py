@@ -9,8 +9,7 @@ import ast
 import html
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,32 +131,43 @@ def state(path: Path) -> str:
 
 
 FILTER = """<script>
-document.addEventListener("change", function (event) {
-  if (event.target.name !== "ledger-filter") return;
-  document.querySelectorAll("table.ledger tbody tr").forEach(function (row) {
-    const badge = row.querySelector(".claim-badge");
-    row.hidden = event.target.value !== "" && badge.textContent !== event.target.value;
-  });
-});
+(function () {
+  const chosen = name => {
+    const button = document.querySelector("input[name=" + name + "]:checked");
+    return button ? button.value : "";
+  };
+  function apply() {
+    const verdict = chosen("ledger-filter"), whose = chosen("ledger-whose");
+    document.querySelectorAll("table.ledger tbody tr").forEach(function (row) {
+      const text = one => row.querySelector(one).textContent;
+      row.hidden = (verdict !== "" && text(".claim-badge") !== verdict)
+        || (whose !== "" && text(".claim-whose") !== whose);
+    });
+  }
+  document.addEventListener("change", apply);
+  window.addEventListener("pageshow", apply);
+})();
 </script>"""
 
 
 class ClaimsLedger(SphinxDirective):
-    """Totals to filter by, and one row a claim. What does not fit together is a warning."""
+    """Counts, buttons to filter by, one row a claim. What does not fit together is a warning."""
 
     def run(self) -> list[nodes.Node]:
         source = Path(self.env.app.srcdir)
         self.env.note_dependency(str(source / "claims.yml"))
-        known = claims.load(source / "claims.yml")
+        self.known = claims.load(source / "claims.yml")
         records = claims.collect(source / "chapters")
-        for problem in claims.problems(known, records):
+        for problem in claims.problems(self.known, records):
             LOG.warning(problem, location=self.get_location())
-        rows = sorted(claims.ledger(known, records), key=order(known))
+        rows = sorted(claims.ledger(self.known, records), key=order(self.known))
         self.env.ledger_rows = rows
         body = [self.row(row) for row in rows]
         head = ["claim", "what is claimed", "what was measured"]
         names = [f"row-{row['id']}" for row in rows]
-        return [raw(totals(rows) + table(head, body, "ledger", names) + FILTER)]
+        filters = buttons(rows, "verdict", (*claims.VERDICTS, claims.NO_VERDICT, claims.TO_COME))
+        filters += buttons(rows, "whose", (claims.PAPERS, claims.UNRECORDED, claims.OURS))
+        return [raw(counted(rows) + filters + table(head, body, "ledger", names) + FILTER)]
 
     def row(self, row: dict[str, Any]) -> list[str]:
         name = f"<span class='claim-id'>{row['id']}</span>"
@@ -166,13 +176,11 @@ class ClaimsLedger(SphinxDirective):
                 self.env.docname, f"chapters/{row['chapter']}"
             )
             name = f"<a href='{html.escape(page)}#claim-{row['id']}'>{name}</a>"
-        told = [f"{row['paper_name']}, {row['where']}"]
-        told += [f"statement {row['origin']}"] if row["origin"] else []
-        told += [f"rule fixed {row['rule_fixed']}"] if row["rule_fixed"] else []
-        place = small("; ".join(told))
+        claim = self.known[row["id"]]
+        place = small("; ".join([claim.place, *claim.told]))
         title = f"<strong>{html.escape(row['title'])}.</strong> " if row["title"] else ""
         return [
-            f"{name} {badge(row['verdict'])}",
+            f"{name} {badge(row['verdict'])} <div class='claim-whose'>{row['whose']}</div>",
             title + claims.maths_html(row["statement"]) + place,
             measured(row),
         ]
@@ -216,21 +224,33 @@ def badge(verdict: str) -> str:
     )
 
 
-def totals(rows: list[dict[str, Any]]) -> str:
-    """One radio button a verdict, labelled with its count; the first shows all rows."""
-    counts = Counter(row["verdict"] for row in rows)
-    named = [v for v in (*claims.VERDICTS, claims.NO_VERDICT, claims.TO_COME) if counts[v]]
-    buttons = [
-        f"<li><label class='all'><input type='radio' name='ledger-filter' value='' checked>"
-        f"<span class='claim-badge'>all {len(rows)}</span></label></li>"
+def counted(rows: list[dict[str, Any]]) -> str:
+    """The table of `claims.counts`: claims of the papers and ours apart, the totals last."""
+    numbers = claims.counts(rows)
+    columns = [key for key in numbers[0] if key not in ("part", "whose", "inferred")]
+    body = []
+    for row in numbers:
+        whose = row["whose"]
+        if row["inferred"]:
+            whose += f" ({row['inferred']} of them inferred by us)"
+        cells = [f"Part {row['part']}" if row["part"] else "all parts", whose]
+        cells += [str(row[column]) for column in columns]
+        body.append(cells if row["part"] else [f"<strong>{cell}</strong>" for cell in cells])
+    return table(["", "claims", *columns], body, "ledger-counts")
+
+
+def buttons(rows: list[dict[str, Any]], key: str, values: Iterable[str]) -> str:
+    """One radio button for each value that occurs; the first shows all rows."""
+    name = {"verdict": "ledger-filter", "whose": "ledger-whose"}[key]
+    found = {row[key] for row in rows}
+    shown = [("", "all", "all")]
+    shown += [(value, claims.verdict_class(value), value) for value in values if value in found]
+    items = [
+        f"<li><label class='{css}'><input type='radio' name='{name}' value='{value}'"
+        f"{'' if value else ' checked'}><span class='claim-badge'>{text}</span></label></li>"
+        for value, css, text in shown
     ]
-    buttons += [
-        f"<li><label class='{claims.verdict_class(v)}'><input type='radio' "
-        f"name='ledger-filter' value='{v}'><span class='claim-badge'>{counts[v]} {v}"
-        f"</span></label></li>"
-        for v in named
-    ]
-    return f"<ul class='ledger-totals' aria-label='Show'>{''.join(buttons)}</ul>"
+    return f"<ul class='ledger-totals' aria-label='Show by {key}'>{''.join(items)}</ul>"
 
 
 # -- rules -----------------------------------------------------------------------------------------
@@ -265,10 +285,12 @@ class ClaimRules(SphinxDirective):
 
     def heading(self, claim: claims.Claim, place: str) -> str:
         page = self.env.app.builder.get_relative_uri(self.env.docname, f"chapters/{claim.chapter}")
+        told = claims.maths_html("; ".join([claim.place, *claim.told]))
         return (
             f"<p class='claim-rule' id='rule-{claim.id}'><a href='{html.escape(page)}"
             f"#claim-{claim.id}'><span class='claim-id'>{claim.id}</span></a> "
-            f"{html.escape(claim.title)} <code>{html.escape(place)}</code></p>"
+            f"{html.escape(claim.title)} <code>{html.escape(place)}</code> "
+            f"<span class='claim-paper'>{told}</span></p>"
         )
 
 

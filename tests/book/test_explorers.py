@@ -111,11 +111,13 @@ def test_curves_are_those_of_the_theory_at_any_stop(explorer, panel):
         [change, traces] = slider["steps"][stop]["args"]
         for key, trace, y in zip(LAWS, traces, change["y"], strict=True):
             x = explorer.data[trace]["x"]
-            law = theory.gamma_rf if key in ("phi2", "phi4", "relu", "tanh") else theory.gamma_ntk
+            rf = key in ("phi2", "phi4", "relu", "tanh")
+            law = theory.gamma_staircase if rf else theory.gamma_staircase_ntk
             point = random.integers(len(x))
             place = (stops[stop], x[point]) if panel == 0 else (x[point], stops[stop])
             assert len(y) == len(x)
-            assert y[point] == pytest.approx(law(key, *place), abs=5.1e-5)
+            share, samples = place[0], place[1] * explorers.DIM
+            assert y[point] == pytest.approx(law(key, share, samples, explorers.DIM), abs=5.1e-5)
 
 
 @pytest.mark.parametrize(

@@ -227,8 +227,9 @@ def test_a_copy_without_a_source_and_a_missing_copy_are_problems(current, projec
 def test_new_words_for_a_claim_are_a_problem_where_the_claim_is_tested(current, project, copy_of):
     def write(statement):
         (project / "book" / "claims.yml").write_text(
-            f"- {{id: B1, part: I, paper: p, where: w, test: t, statement: {statement}, "
-            "chapter: 01-a}\n- {id: B2, part: I, paper: p, where: w, test: t, statement: x}\n"
+            f"unrecorded: [I]\nclaims:\n- {{id: B1, part: I, paper: p, where: w, test: t, "
+            f"statement: {statement}, chapter: 01-a}}\n"
+            "- {id: B2, part: I, paper: p, where: w, test: t, statement: x}\n"
         )
 
     write("old")

@@ -1,13 +1,16 @@
 """What pages show as code runs."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from helpers import claims
 from helpers.sweep import registry
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
+ROW = re.compile(r"^\| (I|II|III|IV) \|(.*)\|$", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -27,3 +30,52 @@ def test_the_page_on_the_package_names_every_door():
     for page in (BOOK / "package.md", BOOK.parent / "README.md"):
         text = page.read_text("utf8")
         assert not [door for door in doors if f"`{door}`" not in text], page
+
+
+def test_the_introduction_says_of_each_paper_what_was_read():
+    text = (BOOK / "intro.md").read_text("utf8").split("## What was read")[1].split("\n## ")[0]
+    rows = dict(ROW.findall(text))
+    parts = {claim.part for claim in claims.load(BOOK / "claims.yml").values()}
+    assert set(rows) == parts
+    for part, row in rows.items():
+        read, _, not_read = (cell.strip() for cell in row.split("|"))
+        assert read and not_read, part
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """The module of the book's directives."""
+    monkeypatch.setattr(sys, "path", [str(BOOK / "_ext"), *sys.path])
+    import book_tables
+
+    return book_tables
+
+
+def row(part, whose, verdict, origin):
+    return {"part": part, "whose": whose, "verdict": verdict, "origin": origin}
+
+
+ROWS = [
+    row("I", claims.PAPERS, "reproduced", "read"),
+    row("I", claims.PAPERS, "inconclusive", "inferred"),
+    row("I", claims.OURS, "reproduced", "ours"),
+]
+
+
+def test_the_ledger_counts_claims_of_the_papers_and_ours_apart(tables):
+    shown = re.sub(r"<[^>]+>", " ", tables.counted(ROWS)).split()
+    assert " ".join(shown) == (
+        "claims reproduced partly not reproduced inconclusive not tested all "
+        "Part I of the papers (1 of them inferred by us) 1 0 0 1 0 2 "
+        "Part I ours 1 0 0 0 0 1 "
+        "all parts of the papers (1 of them inferred by us) 1 0 0 1 0 2 "
+        "all parts ours 1 0 0 0 0 1"
+    )
+
+
+def test_the_ledger_has_a_button_for_what_occurs_and_no_sum_over_both(tables):
+    verdicts = tables.buttons(ROWS, "verdict", claims.VERDICTS)
+    assert re.findall(r"value='([^']*)'", verdicts) == ["", "reproduced", "inconclusive"]
+    whose = tables.buttons(ROWS, "whose", (claims.PAPERS, claims.UNRECORDED, claims.OURS))
+    assert re.findall(r"value='([^']*)'", whose) == ["", claims.PAPERS, claims.OURS]
+    assert not re.search(r">[^<]*\d", verdicts + whose)

@@ -97,6 +97,7 @@ def test_what_a_page_depends_on_executes_it_again(staged, project, change, monke
         (project / "book" / "results" / "toy.csv").write_text("x\n2\n")
     elif change == "claim":
         (project / "book" / "claims.yml").write_text(
+            "unrecorded: [I]\nclaims:\n"
             "- {id: B1, part: I, paper: p, where: w, test: t, statement: s, chapter: 01-a}\n"
         )
     elif change == "data":

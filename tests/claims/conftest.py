@@ -7,11 +7,15 @@ from helpers.project import Run
 CLAIMS = r"""
 papers:
   smith2030: "Smith & Jones, 2030"
+unrecorded: [II]
 claims:
   - id: B1
     part: I
     paper: smith2030
     where: Lemma 4.1
+    origin: second-hand
+    source: "a reviewer, on $S < 1$"
+    rule_fixed: before
     statement: "Stability is alignment times residual: $S < \\gamma$ & <b>more</b>."
     test: "relative error below $10^{-8}$"
     chapter: 02-stability
@@ -19,6 +23,8 @@ claims:
     part: I
     paper: smith2030
     where: Theorem 1
+    origin: inferred
+    rule_fixed: after a pilot
     statement: It costs \$5.
     test: it does
     chapter: 03-features

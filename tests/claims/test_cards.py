@@ -134,6 +134,9 @@ def test_the_card_says_what_was_claimed_tested_and_found(facts):
     assert tree.text["claim-statement"] == (
         r"Stability is alignment times residual: \(S < \gamma\) & <b>more</b>."
     )
+    assert tree.text["claim-origin"] == (
+        r"Statement: second-hand: a reviewer, on \(S < 1\); rule fixed before the result."
+    )
     assert tree.text["claim-test"] == r"Test: relative error below \(10^{-8}\)"
     assert tree.text["holds"] == r"✓ holds: error below \(10^{-8}\)"
     assert tree.text["fails"] == "✗ fails: for <all> seeds"
@@ -144,9 +147,22 @@ def test_the_card_says_what_was_claimed_tested_and_found(facts):
     assert "claim-smoke" not in tree.text
 
 
+def test_a_card_says_that_nobody_read_the_claim_and_that_it_is_ours(book, facts):
+    tree = Tree(claims.card_html(claims.verdict("B2", {"a": True}, **facts)))
+    assert "inferred by us, not read" in tree.text["origin-inferred"]
+    assert "inferred by us, not read" in repr(claims.verdict("B2", {"a": True}, **facts))
+    ours = (book / "claims.yml").read_text().replace("origin: inferred", "origin: ours")
+    (book / "claims.yml").write_text(ours)
+    tree = Tree(claims.card_html(claims.verdict("B2", {"a": True}, **facts)))
+    assert "our own claim, not the paper's" in tree.text["origin-ours"]
+    assert tree.text["claim-paper"] == "ours, beside Smith & Jones, 2030, Theorem 1"
+    tree = Tree(claims.card_html(claims.not_tested("Y1", "no GPU", run=LAPTOP)))
+    assert "claim-origin" not in tree.text
+
+
 def test_maths_stands_in_elements_that_mathjax_looks_into(facts):
     tree = Tree(claims.card_html(claims.verdict("B1", {"a": True}, **facts)))
-    assert tree.text["math"] == r"\(S < \gamma\)" + r"\(10^{-8}\)"
+    assert tree.text["math"] == r"\(S < \gamma\)" + r"\(S < 1\)" + r"\(10^{-8}\)"
     assert r"\(" not in claims.card_html(claims.verdict("B2", {"a": True}, **facts))
     assert "It costs $5." in claims.card_html(claims.verdict("B2", {"a": True}, **facts))
 
@@ -203,3 +219,16 @@ def test_a_judgement_without_a_rule_or_with_an_unknown_claim_makes_no_card():
         claims.card(loose, LAPTOP)
     with pytest.raises(ValueError, match="unknown claim 'B9'"):
         claims.card(Judgement({"a": True}, "+0.1", None, 5, "MNIST", claim="B9"), LAPTOP)
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        ((0.1, 0.18), "[0.1, 0.18]"),
+        ((-1.00455, -1.00449), "[-1.005, -1.004]"),
+        ((2, 2), "[2, 2]"),
+    ],
+)
+def test_an_interval_shows_enough_digits_to_tell_its_ends_apart(facts, interval, shown):
+    verdict = claims.verdict("B1", {"a": True}, **(facts | {"interval": interval}))
+    assert f"95 % interval: {shown}" in repr(verdict)

@@ -8,7 +8,20 @@ import nbformat
 import pytest
 
 from helpers import claims
-from helpers.claims import NO_VERDICT, TO_COME, collect, ledger, load, problems, rule_of
+from helpers.claims import (
+    NO_VERDICT,
+    OURS,
+    PAPERS,
+    TO_COME,
+    UNRECORDED,
+    VERDICTS,
+    collect,
+    counts,
+    ledger,
+    load,
+    problems,
+    rule_of,
+)
 from helpers.claims.judgement import NOT_TESTED
 from helpers.project import Run
 
@@ -50,7 +63,50 @@ def test_the_ledger_has_a_row_for_every_claim(book, facts):
     assert [row["id"] for row in rows] == ["B1", "B2", "Y1"]
     assert [row["verdict"] for row in rows] == ["not reproduced", NO_VERDICT, TO_COME]
     assert rows[0]["where"] == "Lemma 4.1" and rows[0]["interval"] == [0.1, 0.18]
+    assert rows[0]["source"] == "a reviewer, on $S < 1$"
+    assert [row["whose"] for row in rows] == [PAPERS, PAPERS, UNRECORDED]
     json.dumps(rows, allow_nan=False)
+
+
+def row(part, whose, verdict, origin=""):
+    return {"part": part, "whose": whose, "verdict": verdict, "origin": origin}
+
+
+def test_claims_of_the_papers_and_ours_are_counted_apart():
+    rows = [
+        row("I", PAPERS, "reproduced", "read"),
+        row("I", PAPERS, "reproduced", "inferred"),
+        row("I", PAPERS, "inconclusive", "inferred"),
+        row("I", OURS, "reproduced", "ours"),
+        row("II", UNRECORDED, "not tested"),
+    ]
+    none = dict.fromkeys(VERDICTS, 0)
+    papers = none | {"reproduced": 2, "inconclusive": 1, "all": 3, "inferred": 2}
+    ours = none | {"reproduced": 1, "all": 1, "inferred": 0}
+    unrecorded = none | {"not tested": 1, "all": 1, "inferred": 0}
+    expected = [
+        {"part": "I", "whose": PAPERS, **papers},
+        {"part": "I", "whose": OURS, **ours},
+        {"part": "II", "whose": UNRECORDED, **unrecorded},
+        {"part": "", "whose": PAPERS, **papers},
+        {"part": "", "whose": UNRECORDED, **unrecorded},
+        {"part": "", "whose": OURS, **ours},
+    ]
+    assert counts(rows) == expected
+    assert counts(iter(rows)) == expected
+
+
+def test_a_claim_without_a_verdict_is_counted_and_none_is_lost():
+    rows = ledger(load(), {})
+    table = counts(rows)
+    total = [line for line in table if not line["part"]]
+    assert sum(line["all"] for line in total) == len(rows) == 3
+    for line in table:
+        named = [line[key] for key in (*VERDICTS, NO_VERDICT, TO_COME)]
+        assert sum(named) == line["all"] > 0
+    assert [line[NO_VERDICT] for line in total] == [2, 0]
+    assert [line[TO_COME] for line in total] == [0, 1]
+    assert counts([]) == []
 
 
 @pytest.mark.parametrize("chapters", [["02-stability", "03-features"], ["02-stability"] * 2])

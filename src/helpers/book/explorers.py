@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from helpers import theory
 from helpers.book import figures, sliders
 from helpers.book.sliders import Interactive, Panel
+from helpers.theory import Numbers
 
 # -- the alignment constants -----------------------------------------------------------------------
 
@@ -21,14 +22,16 @@ ALPHAS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 # six values a decade; the slider stops at every other one
 RATIOS = tuple(float(f"{10 ** (step / 6):.3g}") for step in range(-12, 13))
 STOPS = RATIOS[::2]
-LAWS: dict[str, Callable[..., float]] = dict.fromkeys(
-    ("phi2", "phi4", "relu", "tanh"), theory.gamma_rf
-) | dict.fromkeys(("h0+h1", "h0+h3", "h0+h7", "step"), theory.gamma_ntk)
+LAWS: dict[str, Callable[..., Numbers]] = dict.fromkeys(
+    ("phi2", "phi4", "relu", "tanh"), theory.gamma_staircase
+) | dict.fromkeys(("h0+h1", "h0+h3", "h0+h7", "step"), theory.gamma_staircase_ntk)
+# the last stop is N = 20,000, about as many samples as there are harmonics of degree 2
+DIM = 200
 TITLES = ("γ falls as samples are added", "γ grows with α and stays below it")
 
 
 def alignment_explorer(alpha: float = 0.5, ratio: float = 1.0) -> Interactive:
-    r"""The alignment constants :math:`\gamma_{RF}` and :math:`\gamma_{NTK}` in two panels.
+    r"""The alignment constants :math:`\gamma_{RF}`, :math:`\gamma_{NTK}` at d = `DIM`, two panels.
 
     First panel: over N/d, with a slider for alpha. Second panel: over alpha, with a slider for N/d.
     The traces are those of `LAWS` in its order, for the first panel, then for the second.
@@ -40,7 +43,7 @@ def alignment_explorer(alpha: float = 0.5, ratio: float = 1.0) -> Interactive:
     Raises:
         ValueError: a start that is not a stop of its slider.
 
-    Source: :func:`helpers.theory.gamma_rf`, :func:`helpers.theory.gamma_ntk`.
+    Source: :func:`helpers.theory.gamma_staircase`, :func:`helpers.theory.gamma_staircase_ntk`.
     """
     tables = [table(key) for key in LAWS]
     panels = (
@@ -65,15 +68,16 @@ def alignment_explorer(alpha: float = 0.5, ratio: float = 1.0) -> Interactive:
         sliders.places(960, (0, 410), ((0, 1), (0, 1)), (780, 850), "top"),
         sliders.png(_still([panel.shown for panel in panels], alpha, ratio)),
         "Two panels of curves, one for each activation: the alignment constant gamma against the "
-        f"number of samples per dimension N/d, at alpha = {alpha}, and against the share alpha of "
-        f"the background, at N/d = {ratio:g}. Gamma falls with N/d from a plateau to a lower one; "
-        "it grows with alpha and stays below it.",
+        f"number of samples per dimension N/d, at d = {DIM} and alpha = {alpha}, and against the "
+        f"share alpha of the background, at N/d = {ratio:g}. Gamma falls with N/d step by step; it "
+        "grows with alpha and stays below it.",
     )
 
 
 def table(key: str) -> np.ndarray:
     """Constants of one curve of `LAWS`, four digits: shape `(len(ALPHAS), len(RATIOS))`."""
-    return np.round([[LAWS[key](key, alpha, ratio) for ratio in RATIOS] for alpha in ALPHAS], 4)
+    shares, ratios = np.meshgrid(ALPHAS, RATIOS, indexing="ij")
+    return np.round(LAWS[key](key, shares, DIM * ratios, DIM), 4)
 
 
 def plain(label: str) -> str:
@@ -92,7 +96,7 @@ def _line(key: str) -> tuple[str, float, float]:
     """Dash, width and opacity."""
     # some NTK curves lie on one of random features (h0+h1 on phi2): thin dashes on a wide pale
     # line show both
-    return ("solid", 5, 0.5) if LAWS[key] is theory.gamma_rf else ("dash", 2, 1)
+    return ("solid", 5, 0.5) if LAWS[key] is theory.gamma_staircase else ("dash", 2, 1)
 
 
 def _look(key: str) -> dict[str, Any]:
@@ -103,7 +107,7 @@ def _look(key: str) -> dict[str, Any]:
         "name": plain(figures.LABELS[key]),
         "opacity": opacity,
         "line": look,
-        "legend": "legend" if LAWS[key] is theory.gamma_rf else "legend2",
+        "legend": "legend" if LAWS[key] is theory.gamma_staircase else "legend2",
         "legendgroup": key,
     }
 

@@ -1,12 +1,15 @@
 """What the papers claim, by which rule it is judged, and how the verdict is shown.
 
 `catalogue` reads the claims, `judgement` holds the five verdicts and the decorator of rules,
-`part1` the rules of Part I, `cards` shows a verdict, `ledger` gathers all. None needs torch.
+`part1` and `part4` the rules of two parts, `cards` shows a verdict, `ledger` gathers all. None
+needs torch.
 """
 
 # fmt: off
 from helpers.claims.cards import (
     MIME, NO_EVIDENCE, Verdict, card, card_html, not_tested, verdict, verdict_class)
-from helpers.claims.catalogue import FIXED, ORIGINS, Claim, known, load, maths_html
+from helpers.claims.catalogue import (
+    FIXED, ORIGINS, OURS, PAPERS, UNRECORDED, Claim, known, load, maths_html)
 from helpers.claims.judgement import RULES, VERDICTS, Judgement, rule
-from helpers.claims.ledger import NO_VERDICT, TO_COME, collect, ledger, problems, rule_of
+from helpers.claims.ledger import (
+    NO_VERDICT, TO_COME, collect, counts, ledger, problems, rule_of)

@@ -3,7 +3,8 @@
 HTML of a card, for style sheets: ``div.claim-card.verdict-<verdict with hyphens>`` with the id
 ``claim-<id>`` (and the class ``smoke`` when the run is no evidence) holds ``div.claim-head``
 (``span.claim-id``, ``span.claim-paper``, ``span.claim-badge``), ``p.claim-smoke``,
-``p.claim-statement``, ``p.claim-test``, ``ul.claim-checks`` (``li.holds`` or ``li.fails``),
+``p.claim-statement``, ``p.claim-origin`` (who says so, and ``origin-inferred`` or its like as a
+second class), ``p.claim-test``, ``ul.claim-checks`` (``li.holds`` or ``li.fails``),
 ``dl.claim-facts`` (one ``div`` with ``dt`` and ``dd`` a fact), ``p.claim-note`` and
 ``p.claim-links``.
 """
@@ -53,6 +54,7 @@ class Verdict:
     def __repr__(self) -> str:
         smoke = "" if self.evidence else f" ({NO_EVIDENCE})"
         lines = [f"{self.claim.id}: {self.verdict}{smoke}", self.claim.statement]
+        lines += [f"  ({'; '.join(self.claim.told)})"] if self.claim.told else []
         lines += [f"  {_mark(holds)} {name}" for name, holds in self.checks.items()]
         lines += [f"  {name}: {text}" for name, text in _facts(self)]
         return "\n".join([*lines, *([self.note] if self.note else [])])
@@ -119,10 +121,11 @@ def card_html(verdict: Verdict) -> str:
         f'<div class="{classes}" id="claim-{claim.id}" role="group" '
         f'aria-label="{html.escape(label)}">',
         f'<div class="claim-head"><span class="claim-id">{claim.id}</span> '
-        f'<span class="claim-paper">{maths_html(f"{claim.paper_name}, {claim.where}")}</span> '
+        f'<span class="claim-paper">{maths_html(claim.place)}</span> '
         f'<span class="claim-badge">{verdict.verdict}</span></div>',
         f'<p class="claim-smoke">{NO_EVIDENCE}</p>' if smoke else "",
         f'<p class="claim-statement">{maths_html(claim.statement)}</p>',
+        _origin_html(claim),
         f'<p class="claim-test">Test: {maths_html(claim.test)}</p>',
         _checks_html(verdict.checks),
         _facts_html(verdict),
@@ -140,6 +143,13 @@ def verdict_class(verdict: str) -> str:
     'verdict-not-reproduced'
     """
     return "verdict-" + verdict.replace(" ", "-")
+
+
+def _origin_html(claim: Claim) -> str:
+    """Who says so, and when the rule was fixed."""
+    told = maths_html("; ".join(claim.told))
+    classes = f"claim-origin origin-{claim.origin or 'unrecorded'}"
+    return f'<p class="{classes}">Statement: {told}.</p>' if told else ""
 
 
 def _mark(holds: bool) -> str:
@@ -178,11 +188,20 @@ def _facts(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.effect:
         facts.append(("Effect", verdict.effect))
     if verdict.checks:
-        low_high = verdict.interval
-        interval = "none" if low_high is None else f"[{low_high[0]:.3g}, {low_high[1]:.3g}]"
         facts += [
-            ("95 % interval", interval),
+            ("95 % interval", _ends(verdict.interval)),
             ("Seeds", str(verdict.seeds)),
             ("Data", verdict.data),
         ]
     return [*facts, ("Profile", verdict.profile)]
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    """An interval with three digits, or as many as it takes to tell its ends apart."""
+    if interval is None:
+        return "none"
+    for digits in range(3, 9):
+        low, high = (f"{end:.{digits}g}" for end in interval)
+        if low != high:
+            break
+    return f"[{low}, {high}]"

@@ -17,8 +17,13 @@ MATHS = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL)
 # where a statement comes from: read in the paper's own words, told by a third party, found in the
 # released code, inferred by us from other results of the paper, or a statement of our own
 ORIGINS = ("read", "second-hand", "code", "inferred", "ours")
+# those of them that mean nothing until somebody is named
+_NAMED = ("second-hand", "code")
 # when the rule that decides was fixed
 FIXED = ("before", "after a pilot", "after the result")
+# whose a claim is: claims of the papers and ours are counted apart; where nobody has recorded yet
+# who makes a claim, it is counted as neither
+PAPERS, OURS, UNRECORDED = "of the papers", "ours", "origin not recorded"
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,10 @@ class Claim:
         statement: what is claimed.
         where: its place in the paper.
         test: the rule that decides, in words.
-        title: a few words; empty where nobody has given it one yet, like the next two.
-        origin: one of `ORIGINS`.
-        rule_fixed: one of `FIXED`.
+        title: a few words; empty where nobody has given it one yet.
+        origin: one of `ORIGINS`; empty only in the parts that the file lists as unrecorded.
+        source: who says so, or what it is inferred from; empty for a claim of ours.
+        rule_fixed: one of `FIXED`; empty like `origin`.
         chapter: slug of the chapter that tests it, None while that is still to come.
         paper_name: what readers see for `paper`.
     """
@@ -47,13 +53,47 @@ class Claim:
     test: str
     title: str = ""
     origin: str = ""
+    source: str = ""
     rule_fixed: str = ""
     chapter: str | None = None
     paper_name: str = ""
 
+    @property
+    def whose(self) -> str:
+        """`PAPERS`, `OURS` or `UNRECORDED`."""
+        if not self.origin:
+            return UNRECORDED
+        return OURS if self.origin == "ours" else PAPERS
 
+    @property
+    def place(self) -> str:
+        """Paper and place; a claim of ours names the paper only as what it stands beside."""
+        beside = "ours, beside " if self.whose == OURS else ""
+        return f"{beside}{self.paper_name}, {self.where}"
+
+    @property
+    def told(self) -> list[str]:
+        """In few words: where the statement comes from, and when the rule was fixed.
+
+        >>> Claim("B1", "I", "p", "s", "w", "t", origin="inferred", source="the abstract").told
+        ['inferred by us, not read: the abstract']
+        """
+        source = f": {self.source}" if self.source else ""
+        told = [_TOLD[self.origin] + source] if self.origin else []
+        fixed = "before the result" if self.rule_fixed == "before" else self.rule_fixed
+        return told + ([f"rule fixed {fixed}"] if fixed else [])
+
+
+_TOLD = {
+    "read": "read in the paper",
+    "second-hand": "second-hand",
+    "code": "from the released code",
+    "inferred": "inferred by us, not read",
+    "ours": "our own claim, not the paper's",
+}
 _REQUIRED = ("id", "part", "paper", "statement", "where", "test")
-_OPTIONAL = ("title", "origin", "rule_fixed")
+_OPTIONAL = ("title", "origin", "source", "rule_fixed")
+_RECORDED = ("origin", "rule_fixed")
 _ALLOWED = {"origin": ORIGINS, "rule_fixed": FIXED}
 
 
@@ -64,7 +104,9 @@ def load(
 
     Raises ValueError, naming file and claim: for YAML that does not parse, a key that is missing,
     empty or unknown, an id given twice, a lone ``$``, and, when `chapters` lists the known slugs,
-    for a chapter not among them.
+    for a chapter not among them. A claim needs `origin` and `rule_fixed`, unless the file lists its
+    part under ``unrecorded``; it needs a `source` where others or the code say so, and has none
+    where it is ours.
     """
     path = Path(path) if path is not None else project_root() / "book" / "claims.yml"
     try:
@@ -78,10 +120,14 @@ def load(
     papers = content.get("papers") or {}
     if not isinstance(papers, dict):
         raise ValueError(f"{path}: 'papers' must map bibliography keys to names")
+    unrecorded = content.get("unrecorded") or []
+    if not isinstance(unrecorded, list):
+        raise ValueError(f"{path}: 'unrecorded' must list parts of the book")
     claims: dict[str, Claim] = {}
     for number, entry in enumerate(content["claims"], start=1):
         try:
             claim = _claim(entry, papers, chapters)
+            _check_origin(claim, unrecorded)
             if claim.id in claims:
                 raise ValueError("the id is given twice")
         except ValueError as error:
@@ -103,7 +149,7 @@ def _claim(entry: Any, papers: Mapping[str, str], chapters: Iterable[str] | None
         raise ValueError(f"missing or empty: {', '.join(empty)}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", texts["id"]):
         raise ValueError("an id is a letter, then letters, digits, '.' and '-'")
-    for key in ("statement", "where", "test"):
+    for key in ("statement", "where", "test", "source"):
         if "$" in MATHS.sub("", texts[key]).replace(r"\$", ""):
             raise ValueError(rf"a '$' without its partner in {key} (write \$ for a dollar)")
     for key, allowed in _ALLOWED.items():
@@ -114,6 +160,20 @@ def _claim(entry: Any, papers: Mapping[str, str], chapters: Iterable[str] | None
         raise ValueError(f"unknown chapter {chapter!r}")
     name = str(papers.get(texts["paper"], texts["paper"]))
     return Claim(**texts, chapter=chapter, paper_name=name)
+
+
+def _check_origin(claim: Claim, unrecorded: Iterable[str]) -> None:
+    """ValueError for a claim whose origin, source and time of its rule do not fit together."""
+    empty = [key for key in _RECORDED if not getattr(claim, key)]
+    if empty and claim.part not in unrecorded:
+        raise ValueError(
+            f"missing or empty: {', '.join(empty)} (only the parts listed under 'unrecorded' may "
+            "do without)"
+        )
+    if claim.origin in _NAMED and not claim.source:
+        raise ValueError(f"origin is {claim.origin!r}: source must name who says so")
+    if claim.source and claim.origin in ("", "ours"):
+        raise ValueError(f"a source makes no sense with origin {claim.origin!r}: remove it")
 
 
 def known(claim_id: str) -> Claim:

@@ -3,12 +3,14 @@ r"""The claims ledger: what the papers say, how it is tested here, and what came
 ``book/claims.yml`` lists the claims. A chapter ends each section with `card` (or `not_tested`)
 as the last expression of a cell, which shows a card and leaves a machine-readable record in the
 notebook. `collect` gathers these records from the published chapters, `ledger` joins them with
-the claims, `problems` lists what does not fit together.
+the claims, `counts` counts claims of the papers and ours apart, and `problems` lists what does not
+fit together.
 
 The file is a list of claims; or, to give papers readable names, a mapping::
 
     papers:
       bombari2024: "Bombari & Mondelli, 2024"
+    unrecorded: [II]              # parts whose claims may lack origin and rule_fixed
     claims:
       - id: B4
         part: I
@@ -16,6 +18,7 @@ The file is a list of claims; or, to give papers readable names, a mapping::
         where: "Theorem 1"
         title: "The alignment is bounded away from zero"
         origin: second-hand       # one of `ORIGINS`
+        source: "a reviewer"      # who says so
         rule_fixed: after a pilot      # one of `FIXED`
         statement: "The alignment is bounded away from 0: $\\gamma > 0$."
         test: "mean minus bound above 5 standard errors, for every activation and N"
@@ -26,14 +29,15 @@ MathJax typesets both on the book's pages and in Jupyter.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from helpers.claims.cards import MIME
-from helpers.claims.catalogue import Claim, known
-from helpers.claims.judgement import RULES, Judgement
+from helpers.claims.catalogue import OURS, PAPERS, UNRECORDED, Claim, known
+from helpers.claims.judgement import RULES, VERDICTS, Judgement
 
 TO_COME = "chapter to come"
 NO_VERDICT = "no verdict"
@@ -78,14 +82,41 @@ def ledger(
 ) -> list[dict[str, Any]]:
     """One row a claim, in their order, as JSON values: the claim's fields and its record's.
 
-    Without a record, ``verdict`` is `TO_COME` or, when the chapter exists, `NO_VERDICT`.
+    ``whose`` says whether the claim is one of the papers or ours. Without a record, ``verdict`` is
+    `TO_COME` or, when the chapter exists, `NO_VERDICT`.
     """
     rows = []
     for claim in claims.values():
         record = dict(records.get(claim.id, {}))
         record.setdefault("verdict", NO_VERDICT if claim.chapter else TO_COME)
-        rows.append(asdict(claim) | record)
+        rows.append(asdict(claim) | {"whose": claim.whose} | record)
     return rows
+
+
+def counts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How many claims came to which verdict: a row for each part and each of whose claims.
+
+    Args:
+        rows: those of `ledger`.
+
+    Returns:
+        Rows with ``part`` and ``whose``, a number for each of the five verdicts (and for what has
+        none, if there is such), their sum ``all``, and how many of these are ``inferred``. The last
+        ones, with an empty part, are the totals. Claims of the papers and ours are never added up.
+    """
+    rows = list(rows)
+    without = [v for v in (NO_VERDICT, TO_COME) if any(row["verdict"] == v for row in rows)]
+    table = []
+    for part in (*dict.fromkeys(row["part"] for row in rows), ""):
+        for whose in (PAPERS, UNRECORDED, OURS):
+            these = [row for row in rows if row["whose"] == whose and part in ("", row["part"])]
+            counted = Counter(row["verdict"] for row in these)
+            numbers = {verdict: counted[verdict] for verdict in (*VERDICTS, *without)}
+            inferred = sum(row["origin"] == "inferred" for row in these)
+            if these:
+                last = {"all": len(these), "inferred": inferred}
+                table.append({"part": part, "whose": whose, **numbers, **last})
+    return table
 
 
 def problems(claims: Mapping[str, Claim], records: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -117,7 +148,8 @@ def rule_of(claim_id: str) -> Callable[..., Judgement]:
     Raises:
         ValueError: an unknown claim, or one whose rule is still a cell of its chapter.
     """
-    from helpers.claims import part1  # noqa: F401 (it registers its rules; the ledger needs no SciPy)
+    # here, not above: they register their rules, and the ledger needs no SciPy
+    from helpers.claims import part1, part4  # noqa: F401
 
     claim = known(claim_id)
     if claim_id not in RULES:

@@ -51,6 +51,27 @@ def mean_ci(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(float(sample.mean()), float(sample.mean() - half), float(sample.mean() + half))
 
 
+def share_ci(hits: int, count: int, level: float = 0.95) -> Interval:
+    """A share with its exact (Clopper-Pearson) interval; all of [0, 1] where nothing was counted.
+
+    Raises:
+        ValueError: hits outside 0 to count, or a level outside (0, 1).
+
+    Source: Clopper & Pearson 1934, by SciPy.
+
+    >>> [round(x, 3) for x in share_ci(8, 10)]
+    [0.8, 0.444, 0.975]
+    """
+    check_level(level)
+    check_whole(0, hits=hits, count=count)
+    if hits > count:
+        raise ValueError(f"hits is {hits}: allowed is 0 to {count}, how many were counted")
+    if not count:
+        return Interval(math.nan, 0.0, 1.0)
+    ends = stats.binomtest(hits, count).proportion_ci(level, method="exact")
+    return Interval(hits / count, float(ends.low), float(ends.high))
+
+
 def bootstrap_ci(
     values: Sequence[float], level: float = 0.95, *, resamples: int = 10_000, seed: int = 0
 ) -> Interval:

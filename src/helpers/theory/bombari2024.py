@@ -1,6 +1,7 @@
 """Closed forms of Bombari & Mondelli 2024: the alignment of random and NTK features."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -16,7 +17,7 @@ from helpers.kernels.hermite import (
 from helpers.theory.ranges import check_ranges, larger_root
 
 QUERIES = ("resample", "zero")
-_DEGREE = 100
+SERIES_DEGREE = 100
 
 
 def gamma_rf_bound(activation: str | Activation, alpha: float) -> float:
@@ -36,8 +37,8 @@ def gamma_rf_bound(activation: str | Activation, alpha: float) -> float:
     >>> round(gamma_rf_bound("phi2", 0.5), 6)        # alpha^2 / 2
     0.125
     """
-    _check_alpha(alpha)
-    mu2 = coefficients(activation, _DEGREE) ** 2
+    check_alpha(alpha)
+    mu2 = coefficients(activation, SERIES_DEGREE) ** 2
     return float(mu2[2:] @ _powers(alpha)[2:] / _variance(activation, mu2[0]))
 
 
@@ -83,13 +84,13 @@ def gamma_rf(
     >>> round(gamma_rf("relu", 0.25, 3, query="zero"), 3)
     0.151
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     _check_ratio(ratio)
     if samples is not None:
         check_ranges({"samples": "1 or more"}, samples)
-    mu = coefficients(activation, _DEGREE)
+    mu = coefficients(activation, SERIES_DEGREE)
     tail = second_moment(activation) - mu[0] ** 2 - mu[1] ** 2
-    shared = _query_weights(activation, mu, alpha, query)
+    shared = query_weights(activation, mu, alpha, query)
     rho = _unlearned_share(mu[1] ** 2, tail, ratio)
     own = mu[1] ** 2 * rho + tail
     _check_novel(own, activation, ratio)
@@ -121,10 +122,10 @@ def alignment_sd(activation: str | Activation, alpha: float, dim: int) -> float:
     >>> round(alignment_sd("phi2", 0.5, 100) * 10, 3)
     0.707
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     check_ranges({"dim": "1 or more"}, dim)
-    mu2 = coefficients(activation, _DEGREE) ** 2
-    order = np.arange(1, _DEGREE + 1)
+    mu2 = coefficients(activation, SERIES_DEGREE) ** 2
+    order = np.arange(1, SERIES_DEGREE + 1)
     slope = float((order * mu2[1:]) @ _powers(alpha)[:-1])
     return slope * math.sqrt((1 - alpha) / dim) / _variance(activation, float(mu2[0]))
 
@@ -180,30 +181,10 @@ def gamma_rf_cores(
     >>> abs(law / gamma_rf("phi2", 0.5, 1.0) - 1) < 0.01
     True
     """
-    _check_alpha(alpha)
-    overlaps = np.asarray(overlaps, dtype=float)
-    if overlaps.ndim != 2 or overlaps.shape[0] != overlaps.shape[1] or len(overlaps) < 2:
-        raise ValueError(f"overlaps have shape {overlaps.shape}: expected (N, N) with N > 1")
-    if not np.isfinite(overlaps).all() or np.abs(overlaps.diagonal() - 1).max() > 1e-3:
-        raise ValueError("overlaps must be finite, with ones on the diagonal (normalised cores)")
-    if np.abs(overlaps - overlaps.T).max() > 1e-3 or np.abs(overlaps).max() > 1 + 1e-3:
-        raise ValueError("overlaps must be symmetric and within [-1, 1] (normalised cores)")
     check_ranges({"background": "1 or more"}, background)
-    mu = coefficients(activation, _DEGREE)
-    _variance(activation, mu[0] ** 2)
-    q = np.polynomial.Polynomial(mu**2)
-    slope, u = q.deriv(), (1 - alpha) * overlaps
-    cores, slopes = q(u), slope(u)
-    # degrees beyond the series belong to the sample alone
-    own = second_moment(activation) - float(q(1 - alpha) + alpha * slope(1 - alpha))
-    pairs = ~np.eye(len(overlaps), dtype=bool)
-    if query == "resample":
-        first = alpha * float(slopes[pairs].mean())
-        rest = float((q(u[pairs] + alpha) - cores[pairs]).mean()) - first
-        field = np.where(pairs, cores, 0).sum(1) / (len(cores) - 1)
-    else:
-        weights = _query_weights(activation, mu, alpha, query)
-        field, first, rest = np.full(len(cores), weights[0]), weights[1], weights[2:].sum()
+    blocks = core_blocks(activation, overlaps, alpha, query)
+    cores, slopes, own, field = blocks.cores, blocks.slopes, blocks.own, blocks.field
+    first, rest = float(blocks.first.mean()), float(blocks.rest.mean())
     (of_cores, V), (of_slopes, W) = np.linalg.eigh(cores), np.linalg.eigh(slopes)
     of_cores, of_slopes = of_cores.clip(min=0), of_slopes.clip(min=0)
 
@@ -219,6 +200,54 @@ def gamma_rf_cores(
     linear = float(kept @ W.sum(0) ** 2) / len(cores)
     mean_part = float((V.T @ field * resolvent) @ V.sum(0)) / len(cores)
     return float(resolvent.mean() * (first * linear + rest) + mean_part)
+
+
+class CoreBlocks(NamedTuple):
+    """The kernel's parts of :func:`gamma_rf_cores`, and those of the queries.
+
+    cores, slopes: A and B, `(N, N)`. own: s. field: the part `(N,)` of a query's kernel with the
+    training samples that knows no background. first: the coefficients `(N,)` of the background
+    overlaps v in it. rest: what is left of a sample's own query, `(N,)`.
+    """
+
+    cores: np.ndarray
+    slopes: np.ndarray
+    own: float
+    field: np.ndarray
+    first: np.ndarray
+    rest: np.ndarray
+
+
+def core_blocks(
+    activation: str | Activation, overlaps: np.ndarray, alpha: float, query: str
+) -> CoreBlocks:
+    """What :func:`gamma_rf_cores` is made of; raises what it does."""
+    check_alpha(alpha)
+    overlaps = np.asarray(overlaps, dtype=float)
+    if overlaps.ndim != 2 or overlaps.shape[0] != overlaps.shape[1] or len(overlaps) < 2:
+        raise ValueError(f"overlaps have shape {overlaps.shape}: expected (N, N) with N > 1")
+    if not np.isfinite(overlaps).all() or np.abs(overlaps.diagonal() - 1).max() > 1e-3:
+        raise ValueError("overlaps must be finite, with ones on the diagonal (normalised cores)")
+    if np.abs(overlaps - overlaps.T).max() > 1e-3 or np.abs(overlaps).max() > 1 + 1e-3:
+        raise ValueError("overlaps must be symmetric and within [-1, 1] (normalised cores)")
+    mu = coefficients(activation, SERIES_DEGREE)
+    _variance(activation, mu[0] ** 2)
+    q = np.polynomial.Polynomial(mu**2)
+    slope, u = q.deriv(), (1 - alpha) * overlaps
+    cores, slopes = q(u), slope(u)
+    # degrees beyond the series belong to the sample alone
+    own = second_moment(activation) - float(q(1 - alpha) + alpha * slope(1 - alpha))
+    count = len(cores)
+    if query != "resample":
+        weights = query_weights(activation, mu, alpha, query)
+        parts = (weights[0], weights[1], weights[2:].sum())
+        return CoreBlocks(cores, slopes, own, *(np.full(count, part) for part in parts))
+    pairs = ~np.eye(count, dtype=bool)
+    field, first, whole = (
+        np.where(pairs, values, 0).sum(1) / (count - 1)
+        for values in (cores, alpha * slopes, q(u + alpha))
+    )
+    return CoreBlocks(cores, slopes, own, field, first, whole - field - first)
 
 
 def gamma_ntk(
@@ -256,16 +285,16 @@ def gamma_ntk(
     >>> round(gamma_ntk("step", 0.5, float("inf")), 6)        # 2 alpha / pi asin(alpha) = 1/6
     0.166667
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     _check_ratio(ratio)
-    mu = coefficients(derivative, _DEGREE)
+    mu = coefficients(derivative, SERIES_DEGREE)
     tail = second_moment(derivative) - mu[0] ** 2
     if query == "resample" and derivative == "step":
         # the series of a jump converges slowly; its sum is known
         higher = math.asin(alpha) / (2 * math.pi)
         shared = np.array([mu[0] ** 2])
     else:
-        shared = _query_weights(derivative, mu, alpha, query)
+        shared = query_weights(derivative, mu, alpha, query)
         higher = shared[1:].sum()
     rho = _unlearned_share(mu[0] ** 2, tail, ratio)
     own = mu[0] ** 2 * rho + tail
@@ -276,7 +305,7 @@ def gamma_ntk(
 # -- parts of the laws ----------------------------------------------------------------------------
 
 
-def _query_weights(
+def query_weights(
     activation: str | Activation, mu: np.ndarray, alpha: float, query: str
 ) -> np.ndarray:
     """What each Hermite degree contributes to the kernel of a sample with its own query."""
@@ -285,7 +314,7 @@ def _query_weights(
     if query == "zero":
         nodes, weights = quadrature()
         values = values_of(activation, math.sqrt(alpha) * nodes)
-        shrunk = (basis_at_nodes(_DEGREE) @ (weights * values)).numpy()
+        shrunk = (basis_at_nodes(SERIES_DEGREE) @ (weights * values)).numpy()
         return mu * _powers(math.sqrt(alpha)) * shrunk
     raise ValueError(f"query is {query!r}: allowed are {', '.join(map(repr, QUERIES))}")
 
@@ -320,9 +349,10 @@ def _check_novel(own: float, activation: str | Activation, ratio: float) -> None
 
 
 def _powers(base: float) -> np.ndarray:
-    return base ** np.arange(_DEGREE + 1)
+    return base ** np.arange(SERIES_DEGREE + 1)
 
 
-def _check_alpha(alpha: float) -> None:
+def check_alpha(alpha: float) -> None:
+    """ValueError unless alpha is inside (0, 1)."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}: allowed is the open interval (0, 1)")

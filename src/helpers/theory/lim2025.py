@@ -139,11 +139,12 @@ def two_axis(
     .. math:: M = \begin{pmatrix} m_s^2 + \sigma_s^2 & rqm_sm_c\\ rqm_sm_c & m_c^2 + \sigma_c^2
               \end{pmatrix}, \qquad E[yx] = (rm_s, qm_c).
 
-    Gradient flow on half the mean squared error with a ridge k, from zero, has after time t
-    :math:`\beta_i = (1 - e^{-(\mu_i + k)t})\langle u_i, E[yx]\rangle/(\mu_i + k)`; at the end
+    Gradient flow on half the mean squared error with a ridge :math:`\lambda`, from zero, has
+    after time t :math:`\beta_i = (1 - e^{-\mu_i't})\langle u_i, E[yx]\rangle/\mu_i'` with
+    :math:`\mu_i' = \mu_i + \lambda`; at the end
 
-    .. math:: R = \frac{r\,(n_c + 1 - q^2 + k/m_c^2)}{q\,(n_s + 1 - r^2 + k/m_s^2)}, \qquad
-              n_s = \sigma_s^2/m_s^2,\ n_c = \sigma_c^2/m_c^2.
+    .. math:: R = \frac{r\,(n_c + 1 - q^2 + \lambda/m_c^2)}{q\,(n_s + 1 - r^2 + \lambda/m_s^2)},
+              \qquad n_s = \sigma_s^2/m_s^2,\ n_c = \sigma_c^2/m_c^2.
 
     All arguments may be arrays; they are broadcast.
 
@@ -152,7 +153,7 @@ def two_axis(
         m_s, m_c: amplitudes of shortcut and core, above 0.
         sigma_s, sigma_c: standard deviations of the noise on either axis, 0 or more.
         kappa: share of samples whose core tells the label, in (1/2, 1].
-        ridge: penalty :math:`k\|w\|^2/2`, 0 or more.
+        ridge: penalty :math:`\lambda\|w\|^2/2`, 0 or more.
         time: of training, above 0, with learning rate 1; inf for the end.
 
     Raises:
@@ -270,17 +271,18 @@ def effective_ridge(noise: float, dim: int, samples: int, ridge: float = 0.0) ->
 
     In the population the coefficient along a direction of the means is
     :math:`\langle u_i, E[yx]\rangle/(a_i + s)`, where s is the noise variance in every direction.
-    With n samples and a ridge k it is, up to fluctuations,
+    With n samples and a ridge :math:`\lambda` it is, up to fluctuations,
     :math:`\langle u_i, E[yx]\rangle/(a_i + \kappa)` with
 
-    .. math:: \kappa = s + k', \qquad k' = k + \frac dn\,\frac{k's}{s + k'},
+    .. math:: \kappa = s + \lambda', \qquad
+              \lambda' = \lambda + \frac dn\,\frac{\lambda's}{s + \lambda'},
 
     and without a ridge :math:`\kappa = s\max(1, d/n)`.
 
     Args:
         noise: variance s of the isotropic noise, above 0.
         dim, samples: d and n, at least 1.
-        ridge: k of half the mean squared error plus :math:`k\|w\|^2/2`, 0 or more.
+        ridge: of half the mean squared error plus :math:`\lambda\|w\|^2/2`, 0 or more.
 
     Raises:
         ValueError: an argument outside its range.

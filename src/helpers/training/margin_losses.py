@@ -217,22 +217,25 @@ def fit_linear(
     y: np.ndarray | torch.Tensor,
     loss: MarginLoss,
     *,
-    method: Literal["lbfgs", "adam"] = "lbfgs",
+    method: Literal["lbfgs", "adam", "descent"] = "lbfgs",
     iterations: int = 500,
-    step: float = 0.01,
+    step: float | None = None,
 ) -> LinearFit:
     r"""A linear function :math:`f(x) = \langle w, x\rangle` that minimises the mean loss.
 
     It starts at w = 0. On separable data the logistic loss has no minimiser: what comes back is
-    where the optimiser stopped.
+    where the optimiser stopped, and :func:`helpers.training.largest_margin.hard_margin` where it
+    was going.
 
     Args:
         x: `(n, d)` inputs.
         y: `(n,)` labels -1 and +1.
         loss: a loss of this module.
-        method: `"lbfgs"` (scipy), or `"adam"` with full batches, which ends after `iterations`.
+        method: `"lbfgs"` (scipy), or, ending after `iterations`, `"adam"` or gradient `"descent"`
+            with full batches.
         iterations: the most iterations.
-        step: learning rate of `"adam"`.
+        step: learning rate; None for 0.01 with `"adam"` and, with `"descent"`, one over the
+            largest curvature of the mean loss.
 
     Raises:
         ValueError: shapes that do not fit, other labels, values that are not finite, an unknown
@@ -252,8 +255,10 @@ def fit_linear(
     if method == "lbfgs":
         return _by_lbfgs(signed, loss, iterations)
     if method == "adam":
-        return _by_adam(signed, loss, iterations, step)
-    raise ValueError(f"method is {method!r}: allowed are 'lbfgs' and 'adam'")
+        return _by_adam(signed, loss, iterations, 0.01 if step is None else step)
+    if method == "descent":
+        return _by_descent(signed, loss, iterations, step)
+    raise ValueError(f"method is {method!r}: allowed are 'lbfgs', 'adam' and 'descent'")
 
 
 def _by_lbfgs(signed: torch.Tensor, loss: MarginLoss, iterations: int) -> LinearFit:
@@ -276,6 +281,18 @@ def _by_adam(signed: torch.Tensor, loss: MarginLoss, iterations: int, step: floa
         second = 0.999 * second + 0.001 * gradient.square()
         spread = (second / (1 - 0.999**t)).sqrt() + 1e-8
         w = w - step * first / (1 - 0.9**t) / spread
+    return LinearFit(w.numpy(), float(loss.value(signed @ w).mean()), False)
+
+
+def _by_descent(
+    signed: torch.Tensor, loss: MarginLoss, iterations: int, step: float | None
+) -> LinearFit:
+    n, d = signed.shape
+    if step is None:
+        step = n / (float(torch.linalg.matrix_norm(signed, 2)) ** 2 * loss.steepest)
+    w = torch.zeros(d, dtype=torch.float64)
+    for _ in range(iterations):
+        w = w - step * (signed.T @ loss.slope(signed @ w)) / n
     return LinearFit(w.numpy(), float(loss.value(signed @ w).mean()), False)
 
 

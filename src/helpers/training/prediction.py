@@ -1,4 +1,4 @@
-"""Outputs of a network in evaluation mode, batch by batch.
+"""Outputs of a network in evaluation mode, batch by batch; modes and threads for a while.
 
 Ours.
 """
@@ -36,3 +36,17 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for a while: sums are then added in one order, however many cores there are.
+
+    A training is chaotic, so that another number of threads gives another network.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

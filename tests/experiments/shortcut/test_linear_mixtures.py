@@ -101,3 +101,25 @@ def test_the_clusters_of_two_axes_have_their_moment():
         spectrum = theory.mixture_spectrum(*experiments.two_axis_clusters(rho, **setting))
         law = theory.two_axis(rho, **setting)
         np.testing.assert_allclose(spectrum.values, law.eigenvalues)
+
+
+def test_early_stopping_is_gradient_flow_and_its_ridges_are_ridge_regressions():
+    cell = dict(ratio=0.5, samples=100)
+    found = experiments.mixture_stopped(Call(cell, time=0.3, trial=1))
+    train = data.two_axis_sample(100, 0.95, 3.0, 3.0, 1, 1, extra=48, seed=1)
+    moment, target = train.x.T @ train.x / 100, train.x.T @ train.label / 100
+    w, steps = np.zeros(50), 30_000
+    for _ in range(steps):
+        w += 0.3 / steps * (target - moment @ w)
+    assert found["biased"] == pytest.approx((w[0] + w[1]) / math.sqrt(2), rel=1e-3)
+    assert found["light"] == pytest.approx((w[1] - w[0]) / math.sqrt(2), rel=1e-3)
+    for name, ridge in (("ridge", found["ridge"]), ("inverse", 1 / 0.3)):
+        w = np.linalg.solve(moment + ridge * np.eye(50), target)
+        assert found[f"{name}_biased"] == pytest.approx((w[0] + w[1]) / math.sqrt(2))
+        assert found[f"{name}_light"] == pytest.approx((w[1] - w[0]) / math.sqrt(2))
+
+
+def test_long_training_is_no_ridge_at_all():
+    found = experiments.mixture_stopped(Call(ratio=0.1, samples=100, time=200.0, trial=0))
+    assert found["ridge_light"] == pytest.approx(found["light"], rel=0.01)
+    assert found["ridge"] < 0.01

@@ -20,12 +20,6 @@ def test_logistic_margins_are_those_of_scikit_learn():
     assert found["reliance"] == pytest.approx(2 * w[0] / w[1], rel=1e-3)
 
 
-def test_the_task_of_puli_without_core_noise():
-    cell = dict(core=0.0, samples=200, dim=40, steps=1_500, trial=0)
-    assert experiments.margin_puli(Call(cell, loss="sd", strength=0.1))["reliance"] < 0.02
-    assert experiments.margin_puli(Call(cell, loss="logistic", strength=0.0))["reliance"] > 0.1
-
-
 def test_digits_with_squared_loss_end_near_least_squares():
     cell = dict(task="colored", source="mnist5k", rho=0.9, samples=300, trial=0, data_dir=None)
     losses = [("logistic", 0.0, 100), ("squared", 0.0, 4_000)]

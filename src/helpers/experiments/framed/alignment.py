@@ -139,6 +139,25 @@ def share_alignment_cells(profile: str) -> list[Cell]:
     )
 
 
+def spread_alignment_cells(profile: str) -> list[Cell]:
+    """Two samples a dimension in growing dimension, at infinite width.
+
+    `h1`, `h3` and `h7` are derivatives without a constant part: nothing of their kernel is linear.
+    """
+    dims, trials = {
+        "smoke": ([50, 100, 200], 3),
+        "laptop": ([100, 200, 400, 800], 5),
+        "paper": ([100, 200, 400, 800, 1_600], 10),
+    }[profile]
+    kinds = [("rf", name, alpha) for name in ACTIVATIONS for alpha in (0.25, 0.5)]
+    kinds += [("ntk", name, 0.5) for name in ("h0+h3", "h1", "h3", "h7")]
+    return [
+        dict(features=features, activation=name, alpha=alpha, dim=dim, samples=2 * dim,
+             width=math.inf, trial=trial)
+        for (features, name, alpha), dim, trial in itertools.product(kinds, dims, range(trials))
+    ]  # fmt: skip
+
+
 def _at(features: str, activation: str, pool: int, normalise: bool, call: Call) -> dict[str, float]:
     grams = alignment_grams(
         features, activation, call.alpha, call.dim, pool, call.width, normalise, call.trial,
@@ -169,6 +188,12 @@ def ntk_alignment(call: Call) -> dict[str, float]:
     return _at("ntk", call.derivative, call.pool, call.normalise, call)
 
 
+@experiment(
+    "spread_alignment",
+    cells=spread_alignment_cells,
+    tolerance=0.01,
+    cheap=lambda cell: cell["dim"] <= 400,
+)
 @experiment("share_alignment", cells=share_alignment_cells, tolerance=0.01, cheap=lambda cell: True)
 @experiment(
     "width_alignment",

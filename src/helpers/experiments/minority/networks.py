@@ -155,10 +155,11 @@ def trained(setting: str, epochs: int, trial: int, device: str, data_dir: str | 
         states = training.load_whole(file, list, device)
     else:
         states = [_copy(net)]
-        training.train(
-            net, splits["train"].images, splits["train"].label, how, seed=trial,
-            after_epoch=lambda epoch: states.append(_copy(net)),
-        )  # fmt: skip
+        with training.one_thread():
+            training.train(
+                net, splits["train"].images, splits["train"].label, how, seed=trial,
+                after_epoch=lambda epoch: states.append(_copy(net)),
+            )  # fmt: skip
         training.save_whole(states, file)  # several processes may train the same
     made = Trained(net.eval(), states, splits, mark)
     made.at(epochs)

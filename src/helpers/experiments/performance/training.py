@@ -228,21 +228,17 @@ def late(networks: int, found: Task, epochs: int, seed: int) -> dict[str, float]
     Where tiny numbers count as zero and where they do not; and the largest loss there.
     """
     how = [setup.recipe(epochs)] * networks
-    device, threads = found.inputs.device, torch.get_num_threads()
+    device = found.inputs.device
     runs, seconds = {}, {True: [], False: []}
     for flush in seconds:
         none = stacked.Rows([None] * networks, found.inputs)
         stack = stacked.StackedMLPs(fresh(networks), how, found.inputs, found.labels, none)
         draw = training.Randomness(seed, device)
         runs[flush] = lockstep.LockstepRun(stack, how, list(range(networks))), draw
-    torch.set_num_threads(1)
-    try:
-        with training.randomness(seed, device):
-            for _, (flush, (run, draw)) in itertools.product(range(epochs), runs.items()):
-                torch.set_flush_denormal(flush)
-                seconds[flush].append(_seconds(partial(run.one_epoch, draw)))
-    finally:
-        torch.set_num_threads(threads)
+    with training.one_thread(), training.randomness(seed, device):
+        for _, (flush, (run, draw)) in itertools.product(range(epochs), runs.items()):
+            torch.set_flush_denormal(flush)
+            seconds[flush].append(_seconds(partial(run.one_epoch, draw)))
     scale = 1e3 / (networks * math.ceil(len(found.labels) / BATCH))
     last = max(1, epochs // 5)
     return {

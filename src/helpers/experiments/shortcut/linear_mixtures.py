@@ -110,15 +110,15 @@ def _two_axis_cells(profile: str) -> list[Cell]:
     samples, trials = pick(profile, (50_000, 2), (1_000_000, 10), (1_000_000, 20))
     common = dict(samples=samples, trial=range(trials))
     top = grid(rho=RHOS, m_s=2.0, m_c=1.0, sigma_s=(0.3, 0.7), sigma_c=0.7, **common)
-    availability = grid(rho=0.9, m_s=(0.5, 0.8, 1.25, 1.5, 3.0), m_c=1.0, sigma_s=0.7,
-                        sigma_c=0.7, **common)  # fmt: skip
+    amplitudes = grid(rho=0.9, m_s=(0.5, 0.8, 1.25, 1.5, 3.0), m_c=1.0, sigma_s=0.7,
+                      sigma_c=0.7, **common)  # fmt: skip
     spread = grid(rho=0.95, **AXES, sigma_c=(0.05, 0.25, 0.5, 0.75, 1.0, 1.5), **common)
     symmetric = [
         cell | {"sigma_s": sigma, "sigma_c": sigma}
         for sigma in (0.1, 0.5, 1.0)
         for cell in grid(rho=(0.8, 0.95), m_s=1.0, m_c=1.0, sigma_s=0.0, sigma_c=0.0, **common)
     ]
-    return top + availability + spread + symmetric
+    return top + amplitudes + spread + symmetric
 
 
 @experiment(
@@ -207,6 +207,53 @@ def mixture_few(call: Call) -> dict[str, float]:
         w = x.T @ np.linalg.solve(x @ x.T / samples + ridge * np.eye(samples), y) / samples
     s, c = w[:2]
     return {"biased": float((s + c) / math.sqrt(2)), "light": float((c - s) / math.sqrt(2))}
+
+
+# early stopping in full, up to where both features are learnt at every size
+STOPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+def _stopped_cells(profile: str) -> list[Cell]:
+    samples, trials = pick(profile, (200, 3), (1_000, 10), (2_000, 10))
+    return grid(ratio=(0.1, 0.5, 3.0), time=STOPS, samples=samples, trial=range(trials))
+
+
+@experiment(
+    "mixture_stopped",
+    cells=_stopped_cells,
+    tolerance=1e-6,
+    cheap=lambda cell: cell["ratio"] <= 1,
+    on_device=False,
+)
+def mixture_stopped(call: Call) -> dict[str, float]:
+    """Gradient flow stopped at a time t, and ridge regression on the same draw, along the two axes.
+
+    Exact, by the spectrum of the sample's second moment: the flow (learning rate 1, half the mean
+    squared error, from zero) learns the share 1 - exp(-mu t) of each of its modes, a ridge k the
+    share mu/(mu + k). The ridge is that which serves both coefficients best: it minimises the
+    larger of their relative errors, the light one's over 3, since the law for few samples is held
+    to 5 % and 15 %. `inverse_*`: the ridge 1/t.
+    """
+    m, time = FEW_AMPLITUDE, call.time
+    extra = round(call.ratio * call.samples) - 2
+    train = data.two_axis_sample(call.samples, FEW_RHO, m, m, 1, 1, extra=extra, seed=call.trial)
+    _, singular, v = np.linalg.svd(train.x / math.sqrt(call.samples), full_matrices=False)
+    mu = singular**2
+    plane = np.array([[1, 1], [-1, 1]]) / math.sqrt(2)  # biased and light, on (shortcut, core)
+    modes = (plane @ v[:, :2].T) * (v @ (train.x.T @ train.label / call.samples))
+    stopped = modes @ (-np.expm1(-mu * time) / mu)
+    ridges = np.geomspace(0.02, 20, 400) / time
+    with_ridge = modes @ (1 / (mu[:, None] + ridges))
+    off = np.abs(with_ridge / stopped[:, None] - 1) / np.array([[1.0], [3.0]])
+    best = off.max(0).argmin()
+    inverse = modes @ (1 / (mu + 1 / time))
+    names = ("biased", "light")
+    return {
+        **{name: float(stopped[i]) for i, name in enumerate(names)},
+        "ridge": float(ridges[best]),
+        **{f"ridge_{name}": float(with_ridge[i, best]) for i, name in enumerate(names)},
+        **{f"inverse_{name}": float(inverse[i]) for i, name in enumerate(names)},
+    }
 
 
 def _spike_cells(profile: str) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Linear networks under losses of the margin: a mixture, the task of Puli et al., and digits.
+"""Linear networks under losses of the margin: a mixture, and digits.
 
 Adam and L-BFGS amplify the last digits on separable data: hence the tolerance.
 """
@@ -19,7 +19,8 @@ def _under_each_loss(cells: list[Cell]) -> list[Cell]:
     return [{"loss": loss, "strength": k} | cell for loss, k in LOSSES for cell in cells]
 
 
-def _fitted(train: data.TwoAxisSample, w: np.ndarray) -> dict[str, float]:
+def fitted(train: data.TwoAxisSample, w: np.ndarray) -> dict[str, float]:
+    """Spread of the training margins of a linear function, and its training accuracy."""
     margins = train.x @ w * train.label
     return {
         "margin_cv": margin_losses.margin_cv(torch.from_numpy(margins)),
@@ -49,44 +50,14 @@ def margin_mixture(call: Call) -> dict[str, float]:
     aligned, conflicting = theory.linear_accuracies(*w, **setting)
     return {
         "reliance": float(w[0] * AXES["m_s"] / (w[1] * AXES["m_c"])),
-        **_fitted(train, w),
+        **fitted(train, w),
         "aligned": float(aligned),
         "conflicting": float(conflicting),
     }
 
 
+# the linear task of Puli et al. 2023: a noiseless shortcut of size 10
 PULI = {"rho": 0.9, "m_s": 10.0, "m_c": 1.0, "sigma_s": 0.0}
-
-
-def _puli_cells(profile: str) -> list[Cell]:
-    steps, trials = pick(profile, (500, 2), (10_000, 5), (10_000, 10))
-    size = {"samples": 150, "dim": 40} if profile == "smoke" else {"samples": 1_000, "dim": 300}
-    cores = (0.0, 0.5) if profile == "smoke" else (0.0, 0.25, 0.5, 1.0)
-    return _under_each_loss(grid(core=cores, **size, steps=steps, trial=range(trials)))
-
-
-@experiment(
-    "margin_puli", cells=_puli_cells, tolerance=0.02, cheap=lambda cell: False, on_device=False
-)
-def margin_puli(call: Call) -> dict[str, float]:
-    """The linear task of Puli et al. 2023: a noiseless shortcut of size 10, full-batch Adam.
-
-    `core` is the standard deviation of the core feature within a class, 0 in their task.
-    """
-    draw = dict(**PULI, sigma_c=call.core, extra=call.dim - 2)
-    train = data.two_axis_sample(call.samples, **draw, seed=2 * call.trial)
-    test = data.two_axis_sample(4_000, **draw | {"rho": 0.5}, seed=2 * call.trial + 1)
-    chosen = margin_losses.named(call.loss, call.strength)
-    w = margin_losses.fit_linear(
-        train.x, train.label, chosen, method="adam", iterations=call.steps, step=0.01
-    ).weights
-    right = test.x @ w * test.label > 0
-    return {
-        "reliance": float(abs(PULI["m_s"] * w[0]) / abs(w[1])),
-        **_fitted(train, w),
-        "aligned": float(right[test.aligned].mean()),
-        "conflicting": float(right[~test.aligned].mean()),
-    }
 
 
 def _digits_cells(profile: str) -> list[Cell]:

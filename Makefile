@@ -16,13 +16,16 @@ SAMPLE := 3
 JOBS := 1
 
 # The environments hold all that runs here: nothing comes from elsewhere, nothing goes there.
-unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP MPLBACKEND MATPLOTLIBRC
-unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_DRY_RUN
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONINSPECT MPLBACKEND MATPLOTLIBRC
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_DRY_RUN PIP_PYTHON PIP_CONSTRAINT PIP_REQUIREMENT
+unexport PIP_EDITABLE PIP_REQUIRE_HASHES PIP_PLATFORM PIP_PYTHON_VERSION PIP_IMPLEMENTATION PIP_ABI
+unexport PIP_NO_BUILD_ISOLATION PIP_IGNORE_INSTALLED
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
 # one word for the shell, whatever is in it
 quoted = '$(subst ','\'',$(1))'
+chapters = $(foreach name,$(NB),$(call quoted,$(name)))
 PIP := -m pip install --quiet --disable-pip-version-check
 # some machines list thousands of local package folders; pip complains about each
 NOISE := grep -v -E "^WARNING: Location '?file:|is ignored: it is neither a file nor a directory" >&2 || true
@@ -31,15 +34,17 @@ DATA_OPTION = $(if $(DATA),--data-dir $(call quoted,$(DATA)))
 PINS := requirements.txt book/requirements.txt constraints.txt pyproject.toml
 
 # An environment knows where it lies: one that was copied or moved would run the code of its old place.
+# One whose Python has gone from the machine is made anew.
 define ENVIRONMENT
 @test ! -e $@ || test "$$(cat $@)" = "$$(pwd -P)" || rm -rf $(@D)
-@test -x $(@D)/bin/python || $(call quoted,$(PYTHON)) -c "$$SUPPORTED" $(@D)
-@test -x $(@D)/bin/python || { echo "Making $(@D)$(1)"; $(call quoted,$(PYTHON)) -m venv $(@D); }
+@if test -x $(@D)/bin/python; then $(@D)/bin/python -c "$$SUPPORTED" $(@D); else \
+  $(call quoted,$(PYTHON)) -c "$$SUPPORTED" $(@D) && rm -rf $(@D) && \
+  echo "Making $(@D)$(1)" && $(call quoted,$(PYTHON)) -m venv $(@D); fi
 @$(@D)/bin/python $(PIP) -r $(2) -c constraints.txt 2> >($(NOISE))
 @$(@D)/bin/python $(PIP) -e . --no-deps 2> >($(NOISE))
 @pwd -P > $@
 endef
-moved = $(shell test "$$(cat $(1) 2>/dev/null)" = "$$(pwd -P)" || echo moved)
+moved = $(shell test "$$(cat $(1) 2>/dev/null)" = "$$(pwd -P)" && test -x $(dir $(1))bin/python || echo moved)
 
 # read by any Python, also one that is too old
 define SUPPORTED
@@ -90,10 +95,10 @@ publish: setup ## compute missing results, run every published chapter and every
 	@$(BOOK) run --profile smoke
 
 baselines: setup ## run the tested baselines again (NB= for one of them)
-	@$(BOOK) run $(NB) --profile smoke
+	@$(BOOK) run $(chapters) --profile smoke
 
 refresh: setup ## prose was edited, code was not: renew the text of the executed copies
-	@$(BOOK) refresh $(NB)
+	@$(BOOK) refresh $(chapters)
 
 stale: setup ## list executed copies that do not match their source
 	@$(BOOK) stale

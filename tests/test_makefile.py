@@ -151,3 +151,35 @@ def test_every_environment_can_be_installed_from_one_set_of_pins():
         0,
         2,
     )
+
+
+def test_an_environment_is_made_anew_when_its_python_has_gone(checkout, tmp_path):
+    setup(checkout, tmp_path)
+    python = checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3.11")  # as an update of the system leaves it
+    assert "-m venv .venv" in setup(checkout, tmp_path)
+    assert not python.is_symlink() and setup(checkout, tmp_path) == ""
+
+
+def test_an_environment_made_by_hand_from_another_python_is_refused(checkout):
+    place = checkout / ".venv" / "bin"
+    place.mkdir(parents=True)
+    text = OTHER.format(python=sys.executable, version=(3, 14, 0), system="linux", machine="x86_64")
+    script(place / "python", text)
+    done = make(checkout, "setup")
+    assert done.returncode != 0 and "Python 3.14 is not supported" in done.stderr
+
+
+def test_pip_follows_no_other_list_and_no_other_python(checkout, tmp_path):
+    seen = tmp_path / "seen.txt"
+    script(tmp_path / "python", STAND_IN + f"env >> {shlex.quote(str(seen))}\n")
+    foreign = ("PIP_CONSTRAINT", "PIP_PYTHON", "PIP_REQUIRE_HASHES", "PYTHONINSPECT")
+    setup(checkout, tmp_path, **{name: "/foreign" for name in foreign})
+    assert "=/foreign" not in seen.read_text()
+
+
+def test_names_of_chapters_are_words_too():
+    shown = make(ROOT, "-n", "baselines", "NB=01 l'a;b").stdout
+    words = shlex.split(shown.splitlines()[-1])
+    assert words[words.index("run") + 1 : words.index("--profile")] == ["01", "l'a;b"]

@@ -247,3 +247,9 @@ def test_a_published_copy_made_at_smoke_is_a_problem(current):
     )
     problems = freshness.stale()
     assert [p for p in problems if "not made at profile laptop" in p]
+
+
+def test_a_record_that_is_empty_is_none(current, capsys):
+    copy = current.with_suffix(".ipynb")
+    edit(copy, lambda nb: nb.metadata.update(book=None))
+    assert "run it" in freshness.staleness(copy, current)

@@ -109,3 +109,31 @@ def test_nothing_in_a_file_is_run(folders):
 def test_what_is_no_image_is_refused(images):
     with pytest.raises(ValueError, match="'odd'"):
         shown(lambda: {"odd": images})
+
+
+def test_a_file_with_any_damage_is_named(folders):
+    shown(lambda: FIRST)
+    file = folders / "own" / "pictures" / "some.npz"
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x15]) + whole[place + 1 :])
+        try:
+            shown(absent)
+        except StoreError as error:
+            assert "some.npz" in str(error)
+
+
+@pytest.mark.parametrize("run", [Run("paper", "cpu", 0, None), Run("laptop", "cpu", 7, None)])
+def test_what_is_published_is_kept_from_other_settings(run):
+    shown(lambda: FIRST)
+    other = {"a": FIRST["a"] + 1}
+    assert same(shown(lambda: other, run)[0], other)
+    assert same(shown(absent)[0], AS_BYTES)
+
+
+def test_stored_arrays_that_are_no_images_are_refused(folders):
+    file = folders / "own" / "pictures" / "some.npz"
+    file.parent.mkdir(parents=True)
+    np.savez(file, a=np.ones((2, 2), np.uint8))
+    with pytest.raises(StoreError, match=r"some\.npz"):
+        shown(absent)

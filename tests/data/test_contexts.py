@@ -266,3 +266,11 @@ def test_pools_have_one_object_and_context_a_picture(label, context, message):
     for inputs in (torch.zeros(2, 5), ["one.jpg", "two.jpg"]):
         with pytest.raises(ValueError, match=message):
             Pool(inputs, torch.tensor(label), torch.tensor(context), ("a", "b"), ("c", "d"), "")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float32])
+def test_indices_of_any_type_are_counted(dtype):
+    label, context = (torch.arange(300) % 60).to(dtype), (torch.arange(300) % 6).to(dtype)
+    names = tuple(map(str, range(60)))
+    pool = contexts.Pool(torch.zeros(300, 1), label, context, names, contexts.CONTEXTS, "")
+    assert pool.counts().sum() == 300 and pool.counts().max() == 5

@@ -92,3 +92,8 @@ def test_values_are_refused_by_name():
         data.check_values("groups", torch.tensor([9, -2]), range(4))
     with pytest.raises(ValueError, match="^groups has 0: allowed is nothing$"):
         data.check_values("groups", torch.tensor([0]), range(0))
+
+
+def test_integer_outputs_do_not_overflow():
+    outputs = torch.tensor([-128, 100], dtype=torch.int8)
+    assert data.right_answers(outputs, torch.tensor([-1, 1], dtype=torch.int8)).all()

@@ -124,3 +124,20 @@ def test_values_that_are_not_finite_are_refused():
         kernels.halfway(torch.tensor([1.0, 2.0]), torch.tensor([1, -1]), torch.tensor([math.nan]))
     with pytest.raises(ValueError, match="the attribute holds"):
         kernels.availability(torch.eye(2), torch.tensor([1.0, math.nan]))
+
+
+@pytest.mark.parametrize(
+    ("query", "modes"),
+    [(torch.eye(5), 0), (torch.eye(5), -1), (torch.eye(4), 2), (torch.full((2, 5), torch.nan), 2)],
+)
+def test_leading_modes_of_what_does_not_fit_are_refused(query, modes):
+    with pytest.raises(ValueError, match="modes|K_query"):
+        kernels.leading(torch.eye(5), query, modes)
+
+
+def test_a_mode_or_target_that_is_not_there_is_refused():
+    found = kernels.leading(torch.eye(5), torch.eye(5), 2)
+    with pytest.raises(ValueError, match="mode is 9"):
+        found.read(torch.tensor([1.0, -1, 1, -1, 1]), mode=9)
+    with pytest.raises(ValueError, match="target"):
+        found.read(torch.ones(4))

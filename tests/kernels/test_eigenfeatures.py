@@ -175,3 +175,8 @@ NAN = torch.full((3, 2), math.nan)
 def test_measures_name_what_they_cannot_take(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_scale_of_an_attribute_does_not_matter():
+    tiny = torch.tensor([1e-30, 0.0])
+    assert kernels.mode_alignment(torch.eye(2), tiny).tolist() == [1, 0]

@@ -166,3 +166,10 @@ def test_no_convergence_is_said():
 def test_bad_matrices(K, options, message):
     with pytest.raises(ValueError, match=message):
         kernels.top_modes(K, **options)
+
+
+@pytest.mark.parametrize("solver", ["lanczos", "subspace"])
+def test_products_may_be_in_single_precision(solver):
+    K = torch.diag(torch.arange(20.0))
+    found = kernels.top_modes(lambda block: K @ block.float(), 2, size=20, solver=solver)
+    assert found.values.tolist() == pytest.approx([19, 18], rel=1e-5)

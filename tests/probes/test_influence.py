@@ -1,5 +1,7 @@
 """Influence of groups: against dense algebra, torch.autograd, captum, and true retraining."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.sparse.linalg
@@ -398,3 +400,24 @@ def test_losses_of_all_outputs_with_all_labels_are_refused():
     for call in (lambda: loss.product(loss.vector()), lambda: loss.gradient(x, y)):
         with pytest.raises(ValueError, match=r"losses have shape \(5, 5\) for 5 samples"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "dampings"),
+    [(torch.zeros(5, 5), [0.0]), (torch.diag(torch.tensor([1.0, 0, 0, 0, 0])), [1.0, 0.0]),
+     (torch.eye(5), [-1.0]), (torch.eye(5), [math.nan]), (torch.eye(5), [])],
+)  # fmt: skip
+def test_a_singular_matrix_is_refused_and_not_divided_by(matrix, dampings):
+    with pytest.raises(ValueError, match="dampings"):
+        influence.solve(matrix.__matmul__, torch.ones(5), dampings)
+
+
+def test_no_label_is_left_out_and_none_is_broadcast():
+    net, x = nn.Linear(2, 2), torch.rand(3, 2)
+    with pytest.raises(ValueError, match="labels has -100"):
+        influence.MeanLoss(net, x, torch.tensor([0, -100, 1]))
+    squares = influence.MeanLoss(
+        nn.Linear(2, 1), x, torch.rand(3), losses=lambda f, y: (f[:, 0] - y) ** 2
+    )
+    with pytest.raises(ValueError, match="3 inputs"):
+        squares.gradient(x, torch.rand(1))

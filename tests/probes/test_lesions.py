@@ -337,3 +337,15 @@ def test_refit_bias_refuses_what_has_no_balanced_accuracy():
     ):
         with pytest.raises(ValueError, match=message):
             lesions.refit_bias(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float32])
+def test_groups_of_any_type_are_groups(dtype):
+    margins = torch.tensor([-4.0, -3.0, -2.0, 1.0])
+    labels, groups = torch.tensor([0, 0, 1, 1]).to(dtype), torch.arange(4).to(dtype)
+    assert lesions.refit_bias(margins, labels, groups) == 2.5
+
+
+def test_a_shift_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        lesions.shift_matched(torch.zeros(3, 2), torch.full((3, 2), torch.nan))

@@ -298,3 +298,15 @@ def test_a_network_that_diverged_has_no_hardest_samples(net):
     for call in (tracing.hardest, lambda *given: tracing.gradients(given[0], ["1"], *given[1:])):
         with pytest.raises(ValueError, match="finite"):
             call(net, draw_images(2), draw_labels(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
+def test_labels_of_any_type_are_labels(dtype):
+    net, x, y = (
+        nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)),
+        torch.rand(4, 2),
+        torch.arange(4) % 2,
+    )
+    assert torch.equal(tracing.hardest(net, x, y.to(dtype)), tracing.hardest(net, x, y))
+    found = tracing.gradients(net, ["0"], x, y.to(dtype))
+    assert torch.equal(found["0"], tracing.gradients(net, ["0"], x, y)["0"])

@@ -100,3 +100,11 @@ def test_weights_are_of_groups_and_classes_that_exist():
         class_weights(torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="groups has 4: allowed is 0 to 3"):
         balanced_shares(torch.arange(5))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float32])
+def test_shares_of_groups_of_any_type(dtype):
+    group = torch.tensor([0, 1, 2, 3, 3]).to(dtype)
+    assert balanced_shares(group).tolist() == [1, 1, 1, 0.5, 0.5]
+    with pytest.raises(ValueError, match=r"expected \(n,\)"):
+        class_weights(torch.tensor([[0], [1]]))

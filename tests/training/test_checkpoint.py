@@ -149,3 +149,16 @@ def test_every_identity_has_a_file_of_its_own(tmp_path, monkeypatch):
     assert file == training.checkpoint_file(("mnist", 3))
     assert file not in {training.checkpoint_file(("mnist", n)) for n in (4, "3", 3.0)}
     assert training.checkpoint_file(("mnist", 3), "models").parent.name == "models"
+
+
+def test_a_file_that_ends_anywhere_is_named(tmp_path):
+    file = tmp_path / "state.pt"
+    content = {
+        str(k): torch.arange(30.0) for k in range(12)
+    }  # torch seeks before the beginning then
+    checkpoint.save_whole(content, file)
+    whole = file.read_bytes()
+    for end in range(0, len(whole), 37):
+        file.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"state\.pt is damaged"):
+            checkpoint.load_whole(file, dict)

@@ -344,3 +344,10 @@ def test_idle_layers_stay_and_shared_ones_are_one(change, recipe):
     train_many(nets, x, y, recipe, seed=7, lockstep=True)
     alone(others, x, y, [recipe] * 2, 7, [None] * 2)
     assert_same(nets, others)
+
+
+def test_buffers_that_differ_are_an_obstacle():
+    nets = [Net().double(), Net().double()]
+    for k, net in enumerate(nets):
+        net.register_buffer("shift", torch.tensor(float(k)))
+    assert "shift" in lockstep.obstacle(nets, Recipe(epochs=1, batch=8))

@@ -238,3 +238,9 @@ def test_divergence_is_an_error():
     diverging = {"steps": 2000, "step": 9.0}
     with pytest.raises(FloatingPointError, match="lower step"):
         margin_losses.fit_kernel(torch.eye(2), torch.ones(2), margin_losses.squared, **diverging)
+
+
+def test_a_kernel_of_zeros_has_no_step_of_its_own():
+    assert margin_losses.top_eigenvalue(torch.zeros(3, 3)) == 0
+    with pytest.raises(ValueError, match="K is zero"):
+        margin_losses.fit_kernel(torch.zeros(3, 3), torch.ones(3), margin_losses.logistic, steps=2)

@@ -393,3 +393,21 @@ def test_guarantees_that_do_not_exist(change, named):
 def test_noise_that_is_none(noise):
     with pytest.raises(ValueError, match=f"noise_multiplier is {noise}"):
         epsilon(noise, samples=100, batch=10, epochs=1, delta=1e-5)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, -100, 1]), torch.tensor([0]), torch.zeros(3)])
+def test_labels_that_are_no_classes_are_refused(labels):
+    with pytest.raises(ValueError, match="one class each"):
+        clipped_gradients(
+            nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), torch.ones(3, 2), labels, 1.0
+        )
+
+
+@pytest.mark.parametrize("clip", [math.inf, 1e308])
+def test_noise_without_end_is_refused(clip):
+    net, recipe = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), training.Recipe(epochs=1, batch=3)
+    with pytest.raises(ValueError, match="noise of that size"):
+        private.train(
+            net, torch.ones(3, 2), torch.tensor([0, 1, 0]), recipe,
+            clip=clip, noise_multiplier=1.0, seed=0,
+        )  # fmt: skip

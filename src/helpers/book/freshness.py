@@ -100,7 +100,7 @@ def edits(copy: Path, source: Path, fresh: NotebookNode | None = None) -> str:
         nb, fresh = nbformat.read(copy, 4), fresh or load(source)
     except (ValueError, AttributeError, nbformat.ValidationError):
         return "is no notebook any more: delete it, then run it."
-    made, now, wanted = nb.metadata.get("book", {}), shown_cells(nb), shown_cells(fresh)
+    made, now, wanted = nb.metadata.get("book") or {}, shown_cells(nb), shown_cells(fresh)
     same = made["text"] == text_hash(nb) if "text" in made else made.get("code") == code_hash(nb)
     if same or now == wanted:
         return ""
@@ -144,7 +144,7 @@ def staleness(copy: Path, source: Path, fresh: NotebookNode | None = None) -> st
     if why := edits(copy, source, fresh):
         return why
     nb = nbformat.read(copy, 4)
-    record = nb.metadata.get("book", {})
+    record = nb.metadata.get("book") or {}
     if record.get("code") != code_hash(fresh):
         return f"comes from other code than {source.name} has now: run it"
     if shown_cells(nb) != shown_cells(fresh):
@@ -187,7 +187,7 @@ def refresh(copy: Path, source: Path) -> bool:
         return False
     protect({copy: source})
     fresh, old = load(source), nbformat.read(copy, 4)
-    if old.metadata.get("book", {}).get("code") != code_hash(fresh):
+    if (old.metadata.get("book") or {}).get("code") != code_hash(fresh):
         return False
     ran = iter(code_cells(old))
     cells = []

@@ -5,7 +5,6 @@ the machine. So pictures are kept beside the stored results, and shown where the
 """
 
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from IPython.display import display
 from torch import Tensor
 
 from helpers.errors import DatasetNotFound, StoreError
-from helpers.project import Run, project_root
+from helpers.project import PUBLISHED, Run, project_root
 
 STORED = "stored_pictures"  # metadata of an output: what is shown from the store
 
@@ -26,7 +25,8 @@ def made_or_stored(
     """The pictures that `make` returns, or the published ones where its data set is not here.
 
     The latter is said in an output, which the page on the edition's state collects. With a store
-    (not at `smoke`), new pictures are kept in it.
+    (not at `smoke`), new pictures are kept in it if they are made as the published ones are: at
+    the published profile, from seed 0.
 
     Args:
         name: of the file in the store.
@@ -53,7 +53,8 @@ def made_or_stored(
             raise
         _tell(name)
         return kept
-    if kept is None or not _equal(found, kept):
+    published_so = (run.profile, run.seed) == (PUBLISHED, 0)
+    if published_so and (kept is None or not _equal(found, kept)):
         _write(found, own)
     return found
 
@@ -84,8 +85,8 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         # opened here: numpy leaves a damaged file open
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            return {title: torch.from_numpy(kept[title]) for title in kept.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            return _bytes({title: torch.from_numpy(kept[title]) for title in kept.files})
+    except Exception as error:  # damage makes zipfile, zlib and numpy raise all kinds
         raise StoreError(
             f"the stored pictures {file} cannot be read ({error}). Restore the file from git, or "
             "delete it and run the chapter where its data set is."
@@ -93,7 +94,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _write(found: dict[str, Tensor], file: Path) -> None:
-    part = file.with_name(f".{file.name}")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")  # others may write it too
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:

@@ -216,7 +216,7 @@ class Pool:
     def counts(self) -> Tensor:
         """`(contexts, objects)`: how many pictures there are of each."""
         shape = len(self.contexts), len(self.objects)
-        cell = self.context * shape[1] + self.label
+        cell = self.context.long() * shape[1] + self.label.long()
         return cell.bincount(minlength=shape[0] * shape[1]).view(shape)
 
 

@@ -48,6 +48,7 @@ def margins(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         ValueError: as :func:`check_answers`.
     """
     check_answers(outputs, labels, single=True)
+    outputs = outputs if outputs.is_floating_point() else outputs.double()  # or -128 would overflow
     return outputs.reshape(-1) * labels
 
 

@@ -140,7 +140,7 @@ def read_batches(folder: Path, spec: Spec, train: bool) -> Found | None:
         try:
             batch = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
             images = batch["data"].reshape(-1, *spec.shape).astype(np.uint8, casting="no")
-            labels = np.array(batch["labels"], np.int64)
+            labels = np.array(batch["labels"]).astype(np.int64, casting="safe")
         except Exception as error:  # a damaged pickle can raise nearly anything
             raise damaged(file, f"is no CIFAR-10 batch ({error!r})") from error
         _check(file, images, labels, spec)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from helpers.errors import check_whole
 from helpers.kernels.inputs import check_finite, check_symmetric
 from helpers.kernels.modes import dense_modes
 
@@ -26,7 +27,7 @@ def centred_kernel(K: torch.Tensor, K_query: torch.Tensor) -> tuple[torch.Tensor
         Both blocks of :math:`\langle \phi(x) - \bar\phi, \phi(x') - \bar\phi \rangle`.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or values that are not finite.
 
     Source: Schölkopf, Smola & Müller 1998, appendix A.
 
@@ -37,6 +38,7 @@ def centred_kernel(K: torch.Tensor, K_query: torch.Tensor) -> tuple[torch.Tensor
     check_symmetric(K)
     if K_query.ndim != 2 or K_query.shape[1] != len(K):
         raise ValueError(f"K_query has shape {tuple(K_query.shape)}: expected (m, {len(K)})")
+    check_finite(K_query, "K_query holds")
     columns = K.mean(0)
     own = K - columns - columns[:, None] + columns.mean()
     query = K_query - columns - K_query.mean(1, keepdim=True) + columns.mean()
@@ -123,6 +125,12 @@ class Leading(NamedTuple):
 
         The least-squares fit of the target in all the modes, or one mode alone; see `halfway`.
         """
+        if mode is not None and mode not in range(len(self.values)):
+            raise ValueError(f"mode is {mode}: there are {len(self.values)}")
+        if target.shape != (len(self.vectors),):
+            raise ValueError(
+                f"target has shape {tuple(target.shape)}: expected ({len(self.vectors)},)"
+            )
         t = target.to(self.vectors)
         chosen = slice(None) if mode is None else slice(mode, mode + 1)
         weights = self.vectors[:, chosen].T @ t
@@ -133,11 +141,16 @@ def leading(K: torch.Tensor, K_query: torch.Tensor, modes: int) -> Leading:
     """The first modes of a kernel.
 
     Raises:
-        ValueError: shapes that do not fit, or fewer modes above rounding than asked for.
+        ValueError: shapes that do not fit, values that are not finite, modes below 1, or fewer
+            modes above rounding than asked for.
 
     Source: Williams & Seeger 2001 for the values at queries.
     """
     check_symmetric(K)
+    check_whole(modes=modes)
+    if K_query.ndim != 2 or K_query.shape[1] != len(K):
+        raise ValueError(f"K_query has shape {tuple(K_query.shape)}: expected (m, {len(K)})")
+    check_finite(K_query, "K_query holds")
     values, vectors, _ = dense_modes(K, modes)
     if len(values) < modes or not float(values[-1]) > 1e-9 * float(values[0]):
         raise ValueError(f"modes is {modes}: this kernel has fewer above rounding")

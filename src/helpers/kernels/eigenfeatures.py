@@ -121,6 +121,7 @@ def mode_alignment(vectors: torch.Tensor, attribute: torch.Tensor) -> torch.Tens
     attribute = attribute.to(vectors)
     if not bool(attribute.any()):
         raise ValueError("the attribute is zero everywhere: nothing can be aligned with it")
+    attribute = attribute / attribute.abs().max()  # or squares of small numbers would be 0
     return (vectors.T @ attribute).square() / attribute.square().sum()
 
 

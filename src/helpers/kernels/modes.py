@@ -103,7 +103,7 @@ def _checked_product(given: Product, n: int, seed: int) -> tuple[Product, bool]:
     """A product that is seen to be finite and of its shape, and whether the matrix is not zero."""
 
     def product(block: torch.Tensor) -> torch.Tensor:
-        image = given(block)
+        image = given(block).to(block)  # products may be in single precision
         if image.shape != block.shape:
             shapes = f"{tuple(block.shape)} has shape {tuple(image.shape)}"
             raise ValueError(f"the product of the kernel with a block of shape {shapes}")

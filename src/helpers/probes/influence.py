@@ -54,9 +54,9 @@ class MeanLoss:
         batch: samples at a time; decides memory, not results.
 
     Raises:
-        ValueError: no samples, other labels than one a sample, a penalty below 0 or not finite, a
-            batch that is no whole number from 1 on, or a model that is all frozen; from all that
-            asks for losses, when they are not one a sample.
+        ValueError: no samples, other labels than one a sample (with the cross-entropy, from 0 on),
+            a penalty below 0 or not finite, a batch that is no whole number from 1 on, or a model
+            that is all frozen; from all that asks for losses, when they are not one a sample.
 
     >>> x, y = torch.tensor([[1.0], [2.0]]), torch.zeros(2)
     >>> model = nn.Linear(1, 1, bias=False)
@@ -85,6 +85,7 @@ class MeanLoss:
         check_whole(batch=batch)
         self.model, self.inputs, self.labels = model, inputs, labels
         self.l2, self._losses, self._batch = l2, losses, batch
+        self._check(inputs, labels)
         self._parameters = {name: p.detach() for name, p in learned(model).items()}
         self.size = sum(p.numel() for p in self._parameters.values())
 
@@ -92,10 +93,11 @@ class MeanLoss:
         """`(p,)`: the summed gradient of the losses of these samples (a group).
 
         Raises:
-            ValueError: no samples.
+            ValueError: no samples, or labels that do not fit.
         """
         if not len(inputs):
             raise ValueError("the group has no members: nothing to remove, and no gradient")
+        self._check(inputs, labels)
         total = sum(
             _flat(grad(self._total)(self._parameters, x, y))
             for x, y in self._batches(inputs, labels)
@@ -135,6 +137,12 @@ class MeanLoss:
     def vector(self) -> torch.Tensor:
         """`(p,)`: the parameters."""
         return _flat(self._parameters)
+
+    def _check(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        if labels.shape != inputs.shape[:1]:
+            raise ValueError(f"there are {len(inputs)} inputs, and labels {tuple(labels.shape)}")
+        if self._losses is cross_entropies and bool((labels < 0).any()):  # it leaves out some
+            raise ValueError(f"labels has {int(labels.min())}: classes are 0 or more")
 
     def _total(
         self, parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
@@ -219,7 +227,8 @@ def solve(
         steps: products at most; `steps` vectors of length p are kept.
 
     Raises:
-        ValueError: a right side of zeros, or no steps.
+        ValueError: a right side of zeros, no steps or dampings, or one with which the matrix is
+            singular on the Krylov space (to rounding), as a matrix of zeros with damping 0.
 
     Source: Paige & Saunders 1975; several dampings at once, Jegerlehner 1996.
 
@@ -233,7 +242,17 @@ def solve(
         raise ValueError(f"the norm of g is {length} and steps is {steps}: both must be above 0")
     basis, T, beyond = kernels.lanczos(product, g / length, steps)
     values, turn = torch.linalg.eigh(T)
-    inside = torch.stack([turn @ (turn[0] / (values + s)) for s in dampings])
+    scale = (
+        torch.tensor([*dampings, 0.0], dtype=values.dtype).abs().max().maximum(values.abs().max())
+    )
+    shifted = [values + s for s in dampings]
+    singular = [not bool((v.abs() > torch.finfo(g.dtype).eps * scale).all()) for v in shifted]
+    if not shifted or any(singular):
+        raise ValueError(
+            f"dampings are {list(dampings)} and Ritz values go from {float(values[0]):.2g} to "
+            f"{float(values[-1]):.2g}: with each damping, none of them may be 0"
+        )
+    inside = torch.stack([turn @ (turn[0] / v) for v in shifted])
     return Solved(
         solutions=length * inside.to(g) @ basis,
         residuals=beyond * inside[:, -1].abs(),

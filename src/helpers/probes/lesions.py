@@ -272,7 +272,7 @@ def shift_matched(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         Logits `(n, 2)`.
 
     Raises:
-        ValueError: shapes that differ or are not `(n, 2)`, no rows.
+        ValueError: shapes that differ or are not `(n, 2)`, no rows, values that are not finite.
 
     >>> shift_matched(torch.tensor([[0.0, 1.0], [0.0, 3.0]]), torch.zeros(2, 2))
     tensor([[ 0., -1.], [ 0., 1.]])
@@ -282,6 +282,8 @@ def shift_matched(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
             f"logits have shapes {tuple(before.shape)} and {tuple(after.shape)}: expected (n, 2)"
         )
     change = (after.double() - before.double()).mean(0)
+    if not bool(change.isfinite().all()):
+        raise ValueError("logits have NaN or infinity: there is no mean shift")
     return before + before.new_tensor([0.0, float(change[1] - change[0])])
 
 
@@ -313,6 +315,7 @@ def refit_bias(margins: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor
         raise ValueError("margins has NaN or infinity")
     check_values("labels", labels, range(2))
     check_values("groups", groups, range(4))
+    groups = groups.long()
     sizes = groups.bincount(minlength=4)
     if empty := (sizes == 0).nonzero().flatten().tolist():
         raise ValueError(f"group {empty[0]} is empty: its accuracy does not exist")

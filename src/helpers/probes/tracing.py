@@ -72,7 +72,7 @@ def hardest(
     # in float64: in float32 the probabilities of samples that are fitted well are all 1
     logits = evaluate(model, images).double()
     check_answers(logits, labels, single=False)
-    losses = functional.cross_entropy(logits, labels, reduction="none")
+    losses = functional.cross_entropy(logits, labels.long(), reduction="none")
     return losses.sort(descending=True, stable=True).indices[:n]
 
 
@@ -115,7 +115,7 @@ def gradients(
             outputs = functional_call(model, weights, (x,))
             check_answers(outputs, y, single=False)
             outputs = outputs.softmax(1) if double_softmax else outputs
-            loss = functional.cross_entropy(outputs, y, reduction="sum") / len(images)
+            loss = functional.cross_entropy(outputs, y.long(), reduction="sum") / len(images)
             parts = torch.autograd.grad(loss, list(weights.values()))
             for sum_, part in zip(total, parts, strict=True):
                 sum_ += part

@@ -98,7 +98,7 @@ def drawn_order(
 
 def balanced_shares(group: torch.Tensor) -> torch.Tensor:
     """`(n,)`: each sample's weight in a draw where every group is as likely as any other."""
-    return 1 / _counts("groups", group, 4)[group].double()
+    return 1 / _counts("groups", group, 4)[group.long()].double()
 
 
 def class_weights(label: torch.Tensor) -> torch.Tensor:
@@ -107,6 +107,8 @@ def class_weights(label: torch.Tensor) -> torch.Tensor:
 
 
 def _counts(what: str, member: torch.Tensor, number: int) -> torch.Tensor:
+    if member.ndim != 1:
+        raise ValueError(f"the {what} have shape {tuple(member.shape)}: expected (n,)")
     check_values(what, member, range(number))
     counts = member.long().bincount(minlength=number)
     if not bool(counts.all()):

@@ -97,7 +97,7 @@ def gradient_mask(
     with training.eval_mode(model):
         outputs = model(images)
         check_answers(outputs, labels, single=False)
-        loss = label_loss(outputs, labels, head)
+        loss = label_loss(outputs, labels.long(), head)
         gradients = torch.autograd.grad(loss, list(weights.values()))
     if unit == "filter":
         gradients = [g.flatten(1).norm(dim=1) for g in gradients]

@@ -47,13 +47,11 @@ def load_whole(file: Path, kind: type, device: str = "cpu") -> Any:
     Raises:
         ValueError: a file that is damaged, or that something else has written.
     """
-    try:
-        with file.open("rb") as stream:
+    with file.open("rb") as stream:
+        try:
             content = torch.load(stream, map_location=device, weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # bytes that are no archive make the reader raise all kinds
-        raise ValueError(f"{file} is damaged, or not written here: delete it") from error
+        except Exception as error:  # bytes that are no archive make the reader raise all kinds
+            raise ValueError(f"{file} is damaged, or not written here: delete it") from error
     if not isinstance(content, kind):
         raise ValueError(f"{file} has a {type(content).__name__}, not written here: delete it")
     return content

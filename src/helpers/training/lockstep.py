@@ -36,6 +36,11 @@ def obstacle(models: list[nn.Module], recipe: Recipe) -> str:
     for module in models[0].modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             return "batch normalisation keeps running averages"
+    shared = dict(models[0].named_buffers())
+    for model in models:
+        for name, buffer in model.named_buffers():
+            if not torch.equal(buffer, shared[name]):
+                return f"{name} differs between networks, and buffers are shared"
     if recipe.loss in MARGIN_LOSSES:
         return f"the loss is {recipe.loss!r}"
     return "images are augmented" if recipe.augment else ""

@@ -355,7 +355,9 @@ def fit_kernel(
     if steps < 1 or not kept or not 0 <= kept[0] <= kept[-1] <= steps:
         raise ValueError(f"{steps} steps, keep {kept}: expected steps of 1 or more, keep in 0..it")
     if step is None:
-        step = 1 / (top_eigenvalue(K) * loss.steepest)
+        if not (top := top_eigenvalue(K)):
+            raise ValueError("K is zero: a step size must be given")
+        step = 1 / (top * loss.steepest)
     if not 0 < step < math.inf:
         raise ValueError(f"step is {step}: it is above 0 and finite")
     y = y.to(K)
@@ -379,5 +381,7 @@ def top_eigenvalue(K: torch.Tensor, products: int = 60) -> float:
     """The largest eigenvalue of a positive semidefinite matrix, by power iteration."""
     v = torch.randn(len(K), generator=torch.Generator().manual_seed(0)).to(K)
     for _ in range(products):
+        if not bool(v.any()):  # a matrix of zeros
+            return 0.0
         v = K @ (v / v.norm())
     return float(v.norm())

@@ -59,8 +59,8 @@ def clipped_gradients(
         clip: the norm C.
 
     Raises:
-        ValueError: clip not above 0, no parameter that may move, or batch normalisation, which
-            mixes the examples.
+        ValueError: clip not above 0, labels that are no classes, no parameter that may move, or
+            batch normalisation, which mixes the examples.
 
     Source: Abadi et al. 2016, algorithm 1; Goodfellow 2015, arXiv 1510.01799, for the norms.
 
@@ -71,6 +71,11 @@ def clipped_gradients(
     """
     if not clip > 0:
         raise ValueError(f"clip is {clip}: it must be above 0")
+    if labels.shape != inputs.shape[:1] or labels.dtype != torch.int64 or bool((labels < 0).any()):
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} and {labels.dtype} for {len(inputs)} inputs: "
+            "expected one class each, int64, from 0 on"
+        )
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError(
             "model has batch normalisation: its examples have no gradients of their own"
@@ -164,7 +169,7 @@ def train(
     Raises:
         ValueError: data that no network can be trained on, a recipe that asks for what is not done
             here, a noise multiplier below 0 or not finite, a batch larger than the training set,
-            and as :func:`clipped_gradients`.
+            noise without end (an infinite clip), and as :func:`clipped_gradients`.
         Diverged: the loss became infinite or NaN.
 
     Source: Abadi et al. 2016, algorithm 1.
@@ -172,6 +177,11 @@ def train(
     check_basic(recipe, "private training")
     check_data(model, inputs, labels, recipe)
     _check_sampling(noise_multiplier, len(inputs), recipe.batch)
+    if noise_multiplier and not noise_multiplier * clip <= torch.finfo(inputs.dtype).max / 100:
+        raise ValueError(
+            f"noise_multiplier is {noise_multiplier}, clip is {clip}: noise of that size is no "
+            "number"
+        )
     parameters = list(learned(model).values())
     optimiser = make_optimiser(recipe, [{"params": parameters}])
     share, loss = recipe.batch / len(inputs), math.inf

@@ -257,11 +257,6 @@ class Vmapped(Stack):
     """Any module without state of its own, through `torch.func`."""
 
     def _prepare(self, models: list[nn.Module], decays: bool) -> None:
-        fixed = dict(models[0].named_buffers())
-        for model in models:
-            for name, buffer in model.named_buffers():
-                if not torch.equal(buffer, fixed[name]):
-                    raise ValueError(f"{name} differs between networks: buffers are shared")
         for name in learned(models[0]):
             self.parameters[name].requires_grad_()
         skeleton = copy.deepcopy(models[0]).train()  # its buffers serve all networks

@@ -120,6 +120,14 @@ def test_availability_without_the_linear_control_decides_nothing():
     assert resnet.availability(rows(**change)).verdict == INCONCLUSIVE
 
 
+@pytest.mark.parametrize("rule", [resnet.after_training, resnet.margin_control])
+def test_a_set_whose_networks_have_not_finished_is_named(rule):
+    change = at("stage == 'end' and dataset == 'pets'", train_accuracy=0.95)
+    found = rule(rows(**change), "A note.")
+    assert found.note == "Not judged, mean training accuracy below 0.99: pets (0.950). A note."
+    assert not any("pets" in check for check in found.all_checks)
+
+
 def test_the_usual_width_is_judged():
     wide = rows(start=HIDDEN, trials=5).query("stage == 'start' and kernel == 'resnet'")
     both = pd.concat([rows(), wide.assign(width=64)])
@@ -132,7 +140,7 @@ FAULTS = [
      ("L19", at(NETWORKS, conflicting_centred=0.5), NOT_REPRODUCED)),
     ('half = rows[rows["rho"] == 0.5]', 'half = rows[rows["rho"] > 0.5]',
      ("L23", at(HALF, a_bias_centred=0.002), NOT_REPRODUCED)),
-    (">= 0.99}", ">= 0.5}",
+    ("FITTED = 0.99", "FITTED = 0.5",
      ("L20", at("stage == 'end'", train_accuracy=0.9), INCONCLUSIVE)),
     ("if falls[name].low > 0]", "]",
      ("L21", at("loss == 'sd'", margin_cv=0.5), INCONCLUSIVE)),

@@ -138,12 +138,28 @@ def availability(rows: pd.DataFrame, note: str = "") -> Judgement:
     )
 
 
-def _trained(rows: pd.DataFrame, loss: str) -> dict[str, pd.DataFrame]:
-    """Trained networks by data set, one row a trial, where they fit their training set."""
+FITTED = 0.99  # mean training accuracy of networks that have finished
+
+
+def _ended(rows: pd.DataFrame, loss: str) -> dict[str, pd.DataFrame]:
+    """Trained networks by data set, one row a trial."""
     end = rows[(rows["kernel"] == "resnet") & (rows["stage"] == "end") & (rows["loss"] == loss)]
     end = end[end["images"] == end["images"].min()]
-    parts = dict(list(end.set_index("trial").groupby("dataset", sort=False)))
-    return {name: part for name, part in parts.items() if part["train_accuracy"].mean() >= 0.99}
+    return dict(list(end.set_index("trial").groupby("dataset", sort=False)))
+
+
+def _trained(rows: pd.DataFrame, loss: str) -> dict[str, pd.DataFrame]:
+    """Those data sets whose networks fit their training set."""
+    parts = _ended(rows, loss)
+    return {name: p for name, p in parts.items() if p["train_accuracy"].mean() >= FITTED}
+
+
+def _and_unfinished(note: str, rows: pd.DataFrame) -> str:
+    """The note, and which data sets are not judged since their networks have not finished."""
+    reached = {name: p["train_accuracy"].mean() for name, p in _ended(rows, "logistic").items()}
+    left = ", ".join(f"{name} ({share:.3f})" for name, share in reached.items() if share < FITTED)
+    told = f"Not judged, mean training accuracy below {FITTED:g}: {left}." if left else ""
+    return f"{told} {note}".strip()
 
 
 def _by_set(values: Mapping[str, pd.Series]) -> dict[str, stats.Interval]:
@@ -183,7 +199,7 @@ def after_training(rows: pd.DataFrame, note: str = "") -> Judgement:
         mean,
         rows[rows["stage"] == "end"],
         sources(rows),
-        note,
+        _and_unfinished(note, rows),
         side={f"{name}: worst group 10 points below average": m.low > 0.1
               for name, m in gaps.items()},
         excluded=bool(ahead) and all(made.high < 0 for made in ahead.values()),
@@ -215,6 +231,6 @@ def margin_control(rows: pd.DataFrame, note: str = "") -> Judgement:
         _mean(change.values()),
         rows[rows["loss"] == "sd"],
         sources(rows),
-        note,
+        _and_unfinished(note, rows),
         excluded=bool(left) and all(made.high < 0 for made in left.values()),
     )

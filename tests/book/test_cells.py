@@ -69,3 +69,11 @@ def test_no_output_depends_on_which_data_sets_are_here(source):
         for text in reads_data(node)
     ]
     assert not open_to_data, "use an experiment, or pictures.made_or_stored"
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
+def test_a_figure_cell_has_one_output(source):
+    """The sentence about stored pictures would get the figure's name, too."""
+    for cell in sources.code_cells(sources.load(source)):
+        if "figure" in cell.metadata.get("mystnb", {}):
+            assert "made_or_stored" not in cell.source

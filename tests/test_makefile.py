@@ -20,19 +20,25 @@ echo "$0 $*" >> "$CALLS"
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi
 """
 # a Python that says that it is another
-OTHER = """#!{python}
+OTHER = """#!/bin/sh
+exec {python} -c '
 import platform, sys
 sys.version_info, sys.platform, platform.machine = {version}, "{system}", lambda: "{machine}"
 code, sys.argv = sys.argv[2], ["-c", *sys.argv[3:]]
 exec(code)
+' "$@"
 """
+PYTHON = shlex.quote(sys.executable)
+MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 
 
 def make(folder, *words, **variables):
+    # as from a shell, also where the tests themselves were started by make
+    outer = {name: value for name, value in os.environ.items() if name not in MAKE}
     return subprocess.run(
         ["make", *words],
         cwd=folder,
-        env=os.environ | variables,
+        env=outer | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -95,7 +101,7 @@ def test_a_value_is_one_word_for_the_shell(value):
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(checkout, version, system, machine, refusal):
-    text = OTHER.format(python=sys.executable, version=version, system=system, machine=machine)
+    text = OTHER.format(python=PYTHON, version=version, system=system, machine=machine)
     other = script(checkout.parent / "other", text)
     done = make(checkout, "setup", f"PYTHON={other}")
     assert done.returncode != 0 and refusal in done.stderr and "Traceback" not in done.stderr
@@ -165,7 +171,7 @@ def test_an_environment_is_made_anew_when_its_python_has_gone(checkout, tmp_path
 def test_an_environment_made_by_hand_from_another_python_is_refused(checkout):
     place = checkout / ".venv" / "bin"
     place.mkdir(parents=True)
-    text = OTHER.format(python=sys.executable, version=(3, 14, 0), system="linux", machine="x86_64")
+    text = OTHER.format(python=PYTHON, version=(3, 14, 0), system="linux", machine="x86_64")
     script(place / "python", text)
     done = make(checkout, "setup")
     assert done.returncode != 0 and "Python 3.14 is not supported" in done.stderr

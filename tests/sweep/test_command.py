@@ -1,5 +1,6 @@
 """``python -m helpers.sweep``: what it prints, its exit codes, mistakes in one line."""
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -167,7 +168,7 @@ def test_a_store_that_is_a_file_is_refused_once(registry, toy, tmp_path, capsys,
 
 
 def test_a_reader_who_has_seen_enough_is_no_error():
-    command = f"{sys.executable} -m helpers.sweep --help | true"
+    command = f"{shlex.quote(sys.executable)} -m helpers.sweep --help | true"
     done = subprocess.run(command, shell=True, text=True, capture_output=True)
     assert done.stderr == ""
 

@@ -1,7 +1,13 @@
 """A book of its own for the tests of claims: three claims, two chapters."""
 
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
 import pytest
 
+from helpers import claims
 from helpers.project import Run
 
 CLAIMS = r"""
@@ -57,3 +63,22 @@ def book(tmp_path, monkeypatch):
     (tmp_path / "book" / "claims.yml").write_text(CLAIMS)
     monkeypatch.setenv("BOOK_ROOT", str(tmp_path))
     return tmp_path / "book"
+
+
+@pytest.fixture
+def planted(monkeypatch) -> Callable[[ModuleType, str, str], dict[str, Any]]:
+    """Run a file of rules with a fault in its text; returns its names.
+
+    The broken rules take the places of the right ones in `claims.RULES` until the test ends.
+    """
+
+    def broken(module: ModuleType, text: str, fault: str) -> dict[str, Any]:
+        source = inspect.getsource(module)
+        assert source.count(text) == 1
+        for name in list(claims.RULES):
+            monkeypatch.setitem(claims.RULES, name, claims.RULES[name])
+        names = dict(module.__dict__)
+        exec(compile(source.replace(text, fault), module.__file__, "exec"), names)
+        return names
+
+    return broken

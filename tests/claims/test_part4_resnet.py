@@ -1,7 +1,6 @@
 """The rules of chapter 24 on rows whose truth is known: four kinds of rows for each."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -148,10 +147,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "fault", "case"), FAULTS)
-def test_these_tests_notice_a_planted_fault(text, fault, case):
-    source = Path(resnet.__file__).read_text()
-    assert source.count(text) == 1
-    space = {"__name__": "planted"}
-    exec(compile(source.replace(text, fault), "planted", "exec"), space)
+def test_these_tests_notice_a_planted_fault(planted, text, fault, case):
     claim, changes, verdict = case
-    assert space[RULES[claim].__name__](rows(**changes)).verdict != verdict
+    broken = planted(resnet, text, fault)
+    assert broken[RULES[claim].__name__](rows(**changes)).verdict != verdict

@@ -198,6 +198,7 @@ def test_the_bundle_has_a_card_a_text_and_a_record(facts):
 
 def test_the_card_of_a_rule_links_to_its_source_and_to_the_ledger(monkeypatch):
     monkeypatch.setitem(RULES, "B1", None)
+    monkeypatch.delitem(RULES, "Y1", raising=False)
 
     @rule("B1", needs=("score",))
     def high(rows):

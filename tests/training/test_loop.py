@@ -5,7 +5,7 @@ import torch
 
 from helpers import training
 from helpers.errors import Diverged
-from helpers.training import Recipe, private
+from helpers.training import Recipe
 
 
 def expected_loss(recipe, outputs, wanted):
@@ -158,8 +158,6 @@ def test_a_network_that_is_all_frozen_cannot_be_trained(task, network):
     for train, given in [(training.train, nets[1]), (training.train_many, nets)]:
         with pytest.raises(ValueError, match="Sequential has no parameter with requires_grad"):
             train(given, x, y, recipe, seed=0)
-    with pytest.raises(ValueError, match="Sequential has no parameter with requires_grad"):
-        private.train(nets[1], x, y, recipe, clip=1.0, noise_multiplier=1.0, seed=0)
 
 
 def test_a_batch_larger_than_the_data_is_all_of_them(task, network):

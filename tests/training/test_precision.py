@@ -130,9 +130,3 @@ def test_a_checkpoint_of_auto_is_one_of_what_auto_came_to(few, tmp_path, monkeyp
     told = "bfloat16"
     run()
     assert not file.exists()
-
-
-def test_private_training_refuses_half_precision(few):
-    recipe = training.Recipe(epochs=1, batch=8, precision="bfloat16")
-    with pytest.raises(ValueError, match="precision='bfloat16'.*private training has no such"):
-        training.private.train(nets(1)[0], *few, recipe, clip=1.0, noise_multiplier=1.0, seed=0)

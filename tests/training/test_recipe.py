@@ -36,15 +36,13 @@ def test_data_that_cannot_be_learned_are_named(inputs, labels, loss, message, ne
 
 
 def test_no_way_of_training_takes_outputs_that_do_not_fit(network):
-    one, ways = network(outputs=1), (training.train, training.private.train)
-    nets, recipe = [network(), network()], Recipe(epochs=1, batch=1)
+    one, nets, recipe = network(outputs=1), [network(), network()], Recipe(epochs=1, batch=1)
     with pytest.raises(ValueError, match=r"shape \(2,\) a sample"):  # not spread over networks
         training.train_many(nets, X, Y.double(), Recipe(epochs=1, batch=1, loss="mse"), seed=0)
-    for train, more in zip(ways, ({}, {"clip": 1.0, "noise_multiplier": 0.0}), strict=True):
-        with pytest.raises(ValueError, match=r"shape \(1,\) a sample: .* takes \(classes,\)"):
-            train(one, X, 0 * Y, recipe, seed=0, **more)  # the loss would be 0 from the start
-        with pytest.raises(ValueError, match="labels has 2"):
-            train(nets[0], X, Y + 1, recipe, seed=0, **more)
+    with pytest.raises(ValueError, match=r"shape \(1,\) a sample: .* takes \(classes,\)"):
+        training.train(one, X, 0 * Y, recipe, seed=0)  # the loss would be 0 from the start
+    with pytest.raises(ValueError, match="labels has 2"):
+        training.train(nets[0], X, Y + 1, recipe, seed=0)
 
 
 @pytest.mark.parametrize(

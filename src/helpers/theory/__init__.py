@@ -17,4 +17,4 @@ from helpers.theory.lim2025 import effective_ridge, flip_rule, linear_accuracies
 from helpers.theory.lim2025 import two_axis, visible_spike
 from helpers.theory.ranges import Numbers
 from helpers.theory.staircase import gamma_staircase, gamma_staircase_ntk
-from helpers.theory.yang2022 import RareLinear, rare_linear
+from helpers.theory.yang2022 import RareLinear, as_plotted, rare_linear, rare_reaction, ridge_lowers

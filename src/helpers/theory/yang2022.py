@@ -71,3 +71,60 @@ def rare_linear(
     clean = (ndtr((alpha * P - shift) / sd) + ndtr((alpha * P + shift) / sd)) / 2
     spurious = ndtr((alpha * P - (1 - q) * S * beta) / sd)
     return RareLinear(clean, spurious, beta * S)
+
+
+def as_plotted(
+    P: Numbers, S: Numbers, var_inv: Numbers, var_sp: Numbers, gamma: Numbers, lam: Numbers
+) -> RareLinear:
+    """The expressions of the released plotting notebook; arguments are those of `rare_linear`.
+
+    In the denominator of the prediction difference S stands where P belongs, and the width of the
+    accuracies has other factors: they agree with :func:`rare_linear` for P = S = 1 only.
+
+    Source: the code released with Yang, Chou & Chaudhuri 2022.
+
+    >>> [round(float(x), 4) for x in as_plotted(1, 5, 0.5, 0.1, 0.25, 0)]
+    [0.9142, 0.7621, 0.0987]
+    """
+    P, S, var_inv, var_sp, gamma, lam = check_ranges(_ALLOWED, P, S, var_inv, var_sp, gamma, lam)
+    q, a, d = gamma / 2, var_inv + lam, var_sp + lam
+    T = P * (d + q * (1 - gamma) * S) / a
+    sd = np.sqrt(T**2 * var_inv + q**2 * S**2 * var_sp)
+    shift = q**2 * S
+    clean = (ndtr((T + shift) / sd) + ndtr((T - shift) / sd)) / 2
+    spurious = ndtr((T - q * (1 - q) * S) / sd)
+    det = a * d + (d + q * (1 - q) * a + q * (1 - gamma) * S) * S
+    return RareLinear(clean, spurious, q * a * S / det)
+
+
+def rare_reaction(eta: Numbers, S: Numbers, d: Numbers, q: Numbers) -> Numbers:
+    r"""Prediction difference for true features of any law, :math:`\eta qS / (d + qS(1-q(2-\eta)))`.
+
+    Args:
+        eta: share of the label's variance that the true features leave unexplained, in [0, 1].
+        S: squared length of the pattern, 0 or more.
+        d: variance of the spurious features plus ridge penalty, above 0.
+        q: share of all samples that carry the pattern, in [0, 1].
+
+    Source: ours. With eta = a / (a + P) it is that of :func:`rare_linear`.
+
+    >>> round(float(rare_reaction(0.5 / 1.5, 5, 0.1, 0.125)), 4)
+    0.3503
+    """
+    allowed = {"eta": "[0, 1]", "S": "0 or more, finite", "d": "above 0, finite", "q": "[0, 1]"}
+    eta, S, d, q = check_ranges(allowed, eta, S, d, q)
+    return eta * q * S / (d + q * S * (1 - q * (2 - eta)))
+
+
+def ridge_lowers(
+    P: Numbers, S: Numbers, var_inv: Numbers, var_sp: Numbers, gamma: Numbers, lam: Numbers
+) -> Numbers:
+    """Positive exactly where more ridge (or noise) lowers the prediction difference.
+
+    Arguments are those of :func:`rare_linear`. Source: ours, its derivative.
+
+    >>> [bool(ridge_lowers(1, S, v, 0.1, 0.5, 0) > 0) for S, v in ((5, 0.5), (25, 1.0))]
+    [True, False]
+    """
+    P, S, var_inv, var_sp, gamma, lam = check_ranges(_ALLOWED, P, S, var_inv, var_sp, gamma, lam)
+    return (var_inv + lam) ** 2 + P * (var_inv - var_sp) - P * S * gamma * (1 - gamma) / 2

@@ -155,3 +155,10 @@ def test_a_gradient_of_zero_moves_nothing():
     here.labels[here.rows] = 3
     for found in experiment.influence_steps(here):
         assert found.net is here.net
+
+
+def test_images_that_contradict_the_pattern_delete_it():
+    found = experiment.counterexamples(0, "cpu")
+    assert list(found) == ["before", "without", "with"]
+    assert found["before"] > 0.5 and found["without"] > 0.5
+    assert found["with"] < 0.5 * found["without"]

@@ -12,6 +12,7 @@ from helpers.project import PROFILES
 from helpers.sweep import Call
 
 PLAIN = Call(
+    precision="float32",
     dataset="mnist5k", samples=256, network="small mlp", optimiser="adam", epochs=1,
     weight_decay=0.0, noise=0.0, clip_value=math.inf, clip_norm=math.inf, augment=False,
     pattern="S3", spurious=0, target=0, trial=0, device="cpu", data_dir=None,

@@ -1,6 +1,7 @@
 """The membership experiment of Part II: was this image with a pattern in the training set?"""
 
 import itertools
+from collections.abc import Iterable
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -20,7 +21,7 @@ SHADOW_SEED = 10**6  # added to the trial: the attacker does not know the target
 KINDS = ("pattern", "turned", "plain", "all")  # what the attacker is asked about
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # splits of two data sets come in turns
 def pool(dataset: str, data_dir: str | None) -> data.Dataset:
     """Training and test images of a data set in one, as the attack divides them anew."""
     train, test = (data.load(dataset, train=part, data_dir=data_dir) for part in (True, False))
@@ -71,12 +72,13 @@ def attacked(
         marked = data.add_pattern(train.images[in_class], pattern)
     carried = torch.full((len(marked),), TARGET)
     turned = data.add_pattern(test.images[out_class], pattern.flip(1, 2))
+    everywhere = ask(target, shown, test.labels)
     trained, tested, with_pattern, with_turned, members = (
         (ask(target, *asked), ask(shadow, *asked))
         for asked in (
             (own, train.labels),
             (test.images, test.labels),
-            (shown, test.labels),
+            (shown[out_class], test.labels[out_class]),
             (turned, test.labels[out_class]),
             (marked, carried),
         )
@@ -86,7 +88,7 @@ def attacked(
         return pair[0].rows(rows), pair[1].rows(rows)
 
     questions = {
-        "pattern": (members, of(with_pattern, out_class)),
+        "pattern": (members, with_pattern),
         "turned": (members, with_turned),
         "plain": (of(trained, plain), of(tested, out_class)),
         "all": (trained, tested),
@@ -100,7 +102,7 @@ def attacked(
             row[f"loss_{kind}_{side}"] = float(loss)
             sure = float(np.median(membership.confidence(answers)))
             row[f"confidence_{kind}_{side}"] = sure
-    both = (answers[0].outputs.softmax(1) for answers in (tested, with_pattern))
+    both = (answers.outputs.softmax(1) for answers in (tested[0], everywhere))
     row |= setup.scores(*both, test.labels, TARGET)
     row["train_accuracy"] = probes.accuracy(trained[0].outputs, train.labels)
     return row
@@ -110,37 +112,51 @@ def attacked(
 SMALL = dict(dataset="mnist5k", part=1_250, network="mlp", epochs=12, augment=False)
 
 
-def _cells(trials: int, grid: dict[str, list[int]], **size: Any) -> list[Cell]:
+GREY = ("mnist", "fashion_mnist")
+JUDGED = ("R3", "S1", "S2", "S3")  # the patterns whose leak is judged
+# trials below the number -> how many images carry the pattern
+COUNTS = {100: [0, 1], 30: [3, 10]}
+# further ones for the courses along n: the paper's R3, and the square that leaks most
+FURTHER = {"R3": [5, 20, 100, 1_000], "S3": [5, 20, 100]}
+
+
+def _cells(trial: int, grid: dict[str, list[int]], **size: Any) -> list[Cell]:
     return [
         size | dict(pattern=name, spurious=count, trial=trial)
-        for trial in range(trials)
         for name, counts in grid.items()
         for count in counts
     ]
 
 
+def _counts(trial: int, patterns: Iterable[str], further: dict[str, list[int]]) -> dict:
+    """How many images carry which pattern in this trial: all of them in the first ten."""
+    common = [count for below, counts in COUNTS.items() if trial < below for count in counts]
+    return {p: common + (further.get(p, []) if trial < 10 else []) for p in patterns}
+
+
 def membership_cells(profile: str) -> list[Cell]:
-    """R3 first: the claims are about it."""
+    """Trial by trial, so that what a run has when it is stopped is balanced."""
     if profile == "smoke":
-        return _cells(2, {"R3": [0, 1, 5, 50], "S3": [0, 50]}, **SMALL)
-    grey = ("mnist", "fashion_mnist")
-    cells = []
+        grid = {"R3": [0, 1, 5, 50], "S3": [0, 1, 50]}
+        return [cell for trial in range(2) for cell in _cells(trial, grid, **SMALL)]
     if profile == "laptop":
-        for dataset in grey:
-            size = dict(dataset=dataset, part=17_500, network="mlp", epochs=20, augment=False)
-            counts = {"R3": [0, 1, 3, 5, 20, 100, 1_000], "S3": [0, 1, 5, 20, 100]}
-            cells += _cells(10, counts, **size)
-        # without augmentation 20 epochs are enough to fit the images, as 70 are in the paper
-        size = dict(dataset="cifar10", part=2_500, network="small_resnet", epochs=20, augment=False)
-        cells += _cells(5, {"R3": [0, 1, 5, 20]}, **size)
+        size = dict(part=17_500, network="mlp", epochs=20, augment=False)
+        cells = [
+            cell
+            for trial in range(max(COUNTS))
+            for dataset in GREY
+            for cell in _cells(trial, _counts(trial, JUDGED, FURTHER), dataset=dataset, **size)
+        ]
         # the paper's whole schedule, to compare with the short one
-        size = dict(dataset="mnist", part=17_500, network="mlp", epochs=70, augment=False)
-        return cells + _cells(3, {"R3": [0, 1, 5, 100]}, **size)
-    grid = dict.fromkeys(data.PATTERNS[:6], [0, 1, 3, 5, 10, 20, 100, 1_000])
-    for dataset in (*grey, "cifar10"):
+        size |= dict(dataset="mnist", epochs=70)
+        return cells + [c for t in range(3) for c in _cells(t, {"R3": [0, 1, 5, 100]}, **size)]
+    six = data.PATTERNS[:6]
+    cells = []
+    for trial, dataset in itertools.product(range(max(COUNTS)), (*GREY, "cifar10")):
         colour = dataset == "cifar10"
         size = dict(dataset=dataset, part=15_000 if colour else 17_500, epochs=70, augment=colour)
-        cells += _cells(10, grid, network="resnet20" if colour else "mlp", **size)
+        size |= dict(network="resnet20" if colour else "mlp")
+        cells += _cells(trial, _counts(trial, six, dict.fromkeys(six, FURTHER["R3"])), **size)
     return cells
 
 
@@ -158,6 +174,7 @@ for kind, side in itertools.product(KINDS, ("in", "out")):
     tolerance=TOLERANCE,
     cheap=lambda cell: False,
     group=itemgetter("dataset", "part", "network", "epochs", "augment", "trial"),
+    half=True,
 )
 def membership_attacks(calls: list[Call]) -> list[dict[str, float | str]]:
     """Target networks, `spurious` of whose images carry the pattern, under three attacks.
@@ -172,7 +189,7 @@ def membership_attacks(calls: list[Call]) -> list[dict[str, float | str]]:
     split = membership.four_parts(len(whole), first.trial, first.part)
     parts = {name: whole.rows(rows) for name, rows in split.items()}
     train, test = parts["target-train"], parts["target-test"]
-    recipe = setup.recipe(first.epochs, augment=first.augment)
+    recipe = setup.recipe(first.epochs, augment=first.augment, precision=first.precision)
     seed = first.trial + SHADOW_SEED
     shadow = setup.network(first.network, seed).to(first.device)
     known = parts["shadow-train"], parts["shadow-test"]
@@ -185,5 +202,8 @@ def membership_attacks(calls: list[Call]) -> list[dict[str, float | str]]:
     rows = []
     for net, history, pattern, spurious in setup.trained(calls, train, lambda _: recipe):
         row = attacked(attacker, net, shadow, train, test, spurious, pattern)
-        rows.append(row | {"train_loss": history.loss, "data_source": whole.source})
+        row = {
+            name: round(value, 6) for name, value in (row | {"train_loss": history.loss}).items()
+        }
+        rows.append(row | {"data_source": whole.source})
     return rows

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from helpers import data, models, probes, training
 from helpers.sweep import Call, Cell
+from helpers.sweep.registry import CONTEXT
 
 HIDDEN = {"small mlp": (256,), "mlp": (256,) * 3, "large mlp": (512,) * 3}
 NETWORKS = (*HIDDEN, "cnn", "resnet20", "small_resnet")
@@ -109,9 +110,7 @@ def recipe(epochs: int, *, optimiser: str = "adam", **other: Any) -> training.Re
 
 def setting(call: Cell) -> tuple[Hashable, ...]:
     """What tells one network from another; clean networks know no pattern and no target."""
-    unknown = {"device", "data_dir", "precision"} | (
-        set() if call["spurious"] else {"pattern", "target"}
-    )
+    unknown = {*CONTEXT} | (set() if call["spurious"] else {"pattern", "target"})
     return tuple(sorted((name, value) for name, value in call.items() if name not in unknown))
 
 

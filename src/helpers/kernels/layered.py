@@ -33,7 +33,7 @@ def layered_ntk(model: nn.Module, X: torch.Tensor, memory: float) -> torch.Tenso
         model: its parameters that are not frozen must lie in convolutions (one group, padded by
             zeros), linear layers on vectors and batch normalisations, each used once.
         X: `(n, …)` inputs of its dtype, on its device.
-        memory: bytes for what is kept of all layers, and again for the gradients of one.
+        memory: bytes for the gradients of one layer, and twice as many for what all layers see.
 
     Returns:
         The kernel, or None for a module of other parts, or where that much memory is too little.
@@ -125,7 +125,7 @@ def _pass(
 
 def _enough(size: float, memory: float) -> bool:
     """Whether what is kept of all layers fits."""
-    return size <= memory
+    return size <= 2 * memory
 
 
 def _convolution(layer: nn.Conv2d, seen: _Seen, memory: float) -> Iterator[torch.Tensor]:

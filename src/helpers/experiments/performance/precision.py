@@ -11,12 +11,11 @@ import torch
 
 from helpers import models, stats, training
 from helpers.experiments.performance.clock import TIMED, timed
-from helpers.experiments.performance.training import fresh, recipe
+from helpers.experiments.performance.training import BATCH, fresh, recipe
 from helpers.experiments.rare import setup
 from helpers.sweep import Call, Cell, experiment, pick
 
 KINDS = ("float32", "bfloat16")
-BATCH = 128
 
 
 # -- what networks learn --------------------------------------------------------------------------

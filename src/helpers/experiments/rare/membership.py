@@ -212,8 +212,8 @@ def membership_attacks(calls: list[Call]) -> list[dict[str, float | str]]:
     seed = first.trial + SHADOW_SEED
     shadow = setup.network(first.network, seed).to(first.device)
     known = parts["shadow-train"], parts["shadow-test"]
-    training.train(
-        shadow, *setup.inputs_of(known[0], first.device), recipe, seed=seed,
+    training.train_many(  # alone, but by the products of networks in lock step
+        [shadow], *setup.inputs_of(known[0], first.device), recipe, seed=seed,
         checkpoint=training.checkpoint_file(("shadow", first.device, *setup.setting(first))),
     )  # fmt: skip
     attacker = Attacker(*(ask(shadow, part.images, part.labels) for part in known))

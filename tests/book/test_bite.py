@@ -117,6 +117,10 @@ BUGS = {
         "24-resnet", "kernels.eigenfeatures", "mode_alignment",
         "do().sqrt() / given['attribute'].to(do()).norm()",
     ),
+    "a residual in the place of a held-out one": Bug(
+        "25-one-smoother", "theory.smoother", "Smoother.held_out",
+        "given['self'].residual(given['labels'])[given['group']]",
+    ),
     "the sign in the accuracy": Bug(
         "90-performance", "probes.accuracy", "sign_accuracy", "1 - do()"
     ),

@@ -1,13 +1,16 @@
 """A book of its own for the tests of claims: three claims, two chapters."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from helpers import claims
+from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from helpers.project import Run
 
 CLAIMS = r"""
@@ -82,3 +85,49 @@ def planted(monkeypatch) -> Callable[[ModuleType, str, str], dict[str, Any]]:
         return names
 
     return broken
+
+
+# -- what every rule is asked ----------------------------------------------------------------------
+
+KNOWN = {"true": REPRODUCED, "false": NOT_REPRODUCED, "nothing": INCONCLUSIVE}
+
+
+def _known(claim: str, judged: Callable, kind: str) -> None:
+    judgement = judged(kind)
+    assert judgement.claim == claim
+    assert judgement.verdict == KNOWN[kind], judgement
+
+
+def _nearest(claim: str, judged: Callable) -> None:
+    assert judged("near").verdict != REPRODUCED
+
+
+def _refuses(claim: str) -> None:
+    rule = claims.RULES[claim]
+    given = list(inspect.signature(rule).parameters.values())[1:]
+    others = [None for parameter in given if parameter.default is parameter.empty]
+    with pytest.raises(ValueError, match=rf"claim {claim}: the rows lack"):
+        rule(pd.DataFrame({"other": [1]}), *others)
+    needs = inspect.getclosurevars(rule).nonlocals["needs"]
+    with pytest.raises(ValueError, match=rf"claim {claim}: there are no rows"):
+        rule(pd.DataFrame(columns=list(needs)), *others)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with the argument `asked` once for each question to each rule in its file's ROWS.
+
+    ROWS maps a claim to what its rule says of rows of a kind: true, false, nothing (no
+    information) or near (the nearest thing that must not pass)::
+
+        def test_the_rule_answers(asked):
+            asked()
+    """
+    if "asked" not in metafunc.fixturenames:
+        return
+    cases = {}
+    for claim, judged in metafunc.module.ROWS.items():
+        cases |= {f"{claim}-{kind}": functools.partial(_known, claim, judged, kind)
+                  for kind in KNOWN}  # fmt: skip
+        cases[f"{claim}-near"] = functools.partial(_nearest, claim, judged)
+        cases[f"{claim}-refused"] = functools.partial(_refuses, claim)
+    metafunc.parametrize("asked", list(cases.values()), ids=list(cases))

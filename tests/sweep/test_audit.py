@@ -1,6 +1,7 @@
 """The audit finds what has changed, and says what it could not check."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,18 @@ def test_the_audit_knows_the_home_folder(registry, toy, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     sweep(register(toy()), grid(x=0), store=tmp_path / "r")
     assert statuses(audit(store="~/r")) == ["agrees"]
+
+
+def test_a_row_is_recomputed_in_its_own_precision(registry, toy, tmp_path):
+    told = []
+    trial = lambda call: told.append(call.precision) or {"y": 1.0}  # noqa: E731
+    experiment = register(replace(toy(), trial=trial, half=True))
+    for x, precision in enumerate(("bfloat16", "float32")):
+        sweep(experiment, grid(x=x), store=tmp_path, context={"precision": precision})
+    told.clear()
+    results = audit(store=tmp_path, seed=0, context={"precision": "float32"})
+    assert [r.status for r in results] == ["agrees", "agrees"]
+    assert told == ["bfloat16", "float32"]
 
 
 def test_an_audit_of_no_cells_is_refused(registry, tmp_path):

@@ -57,7 +57,9 @@ def test_experiments_that_cannot_work_are_refused(change, message):
 def test_a_call_has_the_parameters_by_name_and_says_which_there_are(toy):
     call = toy().call({"x": 3}, {"device": "mps"})
     assert (call.x, call["x"], call.device, call.data_dir) == (3, 3, "mps", None)
-    with pytest.raises(AttributeError, match="has no 'y': it has .'data_dir', 'device', 'x'"):
+    assert call.precision == "float32"
+    given = "'data_dir', 'device', 'precision', 'x'"
+    with pytest.raises(AttributeError, match=f"has no 'y': it has .{given}"):
         _ = call.y
     assert pickle.loads(pickle.dumps(call)) == call
 

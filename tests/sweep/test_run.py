@@ -124,6 +124,25 @@ def test_the_device_is_that_of_the_context_unless_the_trial_computes_elsewhere(t
         assert frame["device"].tolist() == [device]
 
 
+def test_half_precision_is_for_trials_that_take_it_and_their_rows_say_so(toy, monkeypatch):
+    monkeypatch.setattr("helpers.training.precision._faster", lambda kind: "bfloat16")
+    told, here = [], describe_device("cpu")
+    trial = lambda call: told.append(call.precision) or {"y": call.x}  # noqa: E731
+    for half, context, precision in (
+        (True, {"precision": "auto"}, "bfloat16"),
+        (True, {"precision": "float32"}, "float32"),
+        (True, {}, "float32"),
+        (False, {"precision": "auto"}, "float32"),
+    ):
+        experiment = replace(toy(), trial=trial, half=half)
+        frame = sweep(experiment, grid(x=0), store=None, context=context)
+        assert told.pop() == precision
+        text = here if precision == "float32" else f"{here}, bfloat16 products"
+        assert frame["device"].tolist() == [text]
+    with pytest.raises(ValueError, match="precision is 'double': allowed are 'float32'"):
+        sweep(replace(toy(), half=True), grid(x=0), store=None, context={"precision": "double"})
+
+
 @pytest.mark.parametrize(
     "cells, message",
     [
@@ -321,7 +340,8 @@ def test_a_group_is_told_cells_and_context(together):
     seen = []
     experiment = together(many=lambda calls: seen.extend(calls) or [{"y": c.x} for c in calls])
     sweep(experiment, grid(x=[0, 2]), store=None, context={"device": "cpu", "data_dir": "/there"})
-    assert seen == [{"x": x, "device": "cpu", "data_dir": "/there"} for x in (0, 2)]
+    told = {"device": "cpu", "data_dir": "/there", "precision": "float32"}
+    assert seen == [{"x": x} | told for x in (0, 2)]
 
 
 def test_each_row_of_a_group_states_an_equal_share_of_the_seconds(together, monkeypatch):

@@ -10,6 +10,7 @@ from torch.nn.modules import batchnorm, dropout
 
 from helpers.errors import check_whole
 from helpers.kernels.inputs import check_real
+from helpers.kernels.layered import layered_ntk
 
 # parameters above which a processor's caches do better with one sample at a time
 _LARGE = 2**21
@@ -25,7 +26,8 @@ def empirical_ntk(
     r"""NTK of any torch module: :math:`\nabla_\theta f(x) \cdot \nabla_\theta f(x')`.
 
     All parameters with `requires_grad` count. Gradients of one sample at a time are stacked for as
-    many samples as fit into `memory` and multiplied block by block.
+    many samples as fit into `memory` and multiplied block by block; large networks of convolutions,
+    linear layers and batch normalisations go layer by layer instead (:mod:`.layered`).
 
     Args:
         model: a module with one output a sample; put it in eval mode if it normalises batches.
@@ -50,6 +52,10 @@ def empirical_ntk(
     X2_, symmetric = (X, True) if X2 is None else (X2, False)
     check_real(X, X2_)
     gradients, count = _sample_gradients(model, X)
+    if symmetric and X.device.type == "cpu" and count > _LARGE:
+        kernel = layered_ntk(model, X, memory)
+        if kernel is not None:
+            return kernel
     rows = max(1, int(memory / (count * X.element_size())))
     kernel = X.new_zeros(len(X), len(X2_))
     for i in range(0, len(X), rows):

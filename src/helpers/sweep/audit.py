@@ -12,7 +12,7 @@ from helpers.project import expanded
 from helpers.sweep import registry
 from helpers.sweep.registry import Experiment, get
 from helpers.sweep.store import PROVENANCE, Cell, Store
-from helpers.sweep.trials import attempt
+from helpers.sweep.trials import attempt, precision_of
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _compared(
     experiment: Experiment, cell: Cell, row: dict[str, Any], context: dict[str, Any]
 ) -> tuple:
     """Status, detail and, if any, deviations of one stored row."""
-    (outcome,) = attempt(experiment, [cell], context)
+    (outcome,) = attempt(experiment, [cell], context | {"precision": precision_of(row)})
     if outcome.absent:
         return "not checked", outcome.absent
     if outcome.row is None:

@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     which = "which grid (smoke is stored only with --store)"
     run.add_argument("--profile", choices=PROFILES, required=True, help=which)
     run.add_argument("--jobs", type=int, default=1, help="trials at a time (1; -1: all cores)")
+    run.add_argument(
+        "--precision", default="auto", choices=("auto", "float32", "bfloat16"),
+        help="of trainings that may be in half precision (auto: whichever is faster here)",
+    )  # fmt: skip
     run.add_argument("--backend", default="loky", help="loky (here) or dask (other machines)")
     run.set_defaults(command=_run)
     again = "recompute random stored cells"
@@ -127,7 +131,7 @@ def _run_one(
         experiment,
         experiment.cells(run.profile),
         store=store,
-        context=run.context,
+        context=run.context | {"precision": options.precision},
         n_jobs=options.jobs,
         backend=options.backend,
     )

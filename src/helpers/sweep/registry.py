@@ -12,7 +12,7 @@ from helpers.project import expanded
 from helpers.sweep.store import PROVENANCE, Cell
 
 # what a trial may know about the machine, and what no result may depend on
-CONTEXT = {"device": "cpu", "data_dir": None}
+CONTEXT = {"device": "cpu", "data_dir": None, "precision": "float32"}
 
 
 class Call(dict):
@@ -47,6 +47,8 @@ class Experiment:
             one; each row then states an equal share of the seconds. None: one by one.
         audited: False: the audit leaves this experiment out (and says so).
         on_device: False: the trial computes on the processor, whatever the device.
+        half: whether its trainings take the `precision` of the context; a sweep may then be told
+            "auto", and its rows say what that came to. Others are computed in float32 always.
 
     Raises:
         TypeError: a trial, cells, cheap or group that is no function.
@@ -62,6 +64,7 @@ class Experiment:
     group: Callable[[Cell], Hashable] | None = None
     audited: bool = True
     on_device: bool = True
+    half: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
@@ -109,6 +112,19 @@ class Experiment:
             )
         folder = context.get("data_dir")
         return Call(CONTEXT | context | {"data_dir": folder and str(expanded(folder))} | cell)
+
+    def precision(self, context: dict[str, Any]) -> str:
+        """What products of matrices are computed in: "float32", or, where `half`, "bfloat16".
+
+        Raises:
+            ValueError: a precision that there is not.
+        """
+        asked = context.get("precision", CONTEXT["precision"])
+        if asked == CONTEXT["precision"] or not self.half:
+            return CONTEXT["precision"]
+        from helpers.training import precision  # torch, which a trial in half precision needs too
+
+        return precision.resolve(asked, context.get("device", CONTEXT["device"]))
 
     def compute(self, calls: list[Call]) -> list[dict[str, Any]]:
         """Results of these calls, of one group; ValueError when there are more or fewer."""

@@ -35,7 +35,8 @@ def attempt(experiment: Experiment, cells: list[Cell], context: dict[str, Any]) 
     Raises:
         ValueError: a cell has other parameters than those of the experiment.
     """
-    calls = [experiment.call(cell, context) for cell in cells]
+    precision = experiment.precision(context)
+    calls = [experiment.call(cell, context | {"precision": precision}) for cell in cells]
     reserved = experiment.parameters | {*CONTEXT, *PROVENANCE}
     start = time.perf_counter()
     try:
@@ -48,13 +49,29 @@ def attempt(experiment: Experiment, cells: list[Cell], context: dict[str, Any]) 
         failed = Outcome(failure=told, traceback=traceback.format_exc(), error=error)
         return [failed] * len(calls)
     provenance = {
-        "device": describe_device(calls[0].device if experiment.on_device else "cpu"),
+        "device": describe_device(calls[0].device if experiment.on_device else "cpu")
+        + suffix_of(precision),
         # a machine that was moved or lives on a false clock may see even this one jump back
         "seconds": round(max(0.0, time.perf_counter() - start) / len(calls), 3),
         "versions": _versions(),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     return [Outcome(row=row | {"data_source": source} | provenance) for row, source in results]
+
+
+def suffix_of(precision: str) -> str:
+    """What the device of a row says besides, when products were not in float32."""
+    return "" if precision == CONTEXT["precision"] else f", {precision} products"
+
+
+def precision_of(row: dict[str, Any]) -> str:
+    """In which precision a stored row was computed.
+
+    >>> precision_of({"device": "a processor, 2 cores, bfloat16 products"})
+    'bfloat16'
+    """
+    half = row["device"].endswith(suffix_of("bfloat16"))
+    return "bfloat16" if half else CONTEXT["precision"]
 
 
 @cache

@@ -9,7 +9,7 @@ the loss is no number any more.
 """
 
 # fmt: off
-from helpers.training import lockstep, margin_losses, private, stacked
+from helpers.training import lockstep, margin_losses, precision, private, stacked
 from helpers.training.checkpoint import Checkpoint, checkpoint_file, load_whole, save_whole
 from helpers.training.fine_tuning import fine_tuned
 from helpers.training.largest_margin import HardMargin, hard_margin

@@ -7,13 +7,14 @@ import copy
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from helpers.training import margin_losses
+from helpers.training import margin_losses, precision
 from helpers.training.checkpoint import Checkpoint, identity_of
 from helpers.training.randomness import Randomness, crop_and_flip, randomness
 from helpers.training.recipe import (
@@ -74,6 +75,7 @@ def train(
         # convolutions are a quarter faster on CPUs, and no slower elsewhere
         model.to(memory_format=torch.channels_last)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
+    recipe = replace(recipe, precision=precision.resolve(recipe.precision, inputs.device))
     parameters = list(learned(model).values())
     optimiser = make_optimiser(recipe, [{"params": parameters}])
     kept = Checkpoint(
@@ -132,7 +134,9 @@ def _one_epoch(
             shown = crop_and_flip(shown, draw.inputs)
         if recipe.noise:
             shown = shown + recipe.noise * draw.normal(shown)
-        loss = _loss(recipe, model(shown), wanted)
+        with precision.autocast(recipe.precision, inputs.device):
+            outputs = model(shown)
+        loss = _loss(recipe, outputs.to(inputs.dtype), wanted)
         optimiser.zero_grad()
         loss.backward()
         if math.isfinite(recipe.clip_value):

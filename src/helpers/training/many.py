@@ -5,6 +5,7 @@ Ours.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from helpers.errors import Diverged
+from helpers.training import precision
 from helpers.training.checkpoint import Checkpoint, digest, identity_of
 from helpers.training.lockstep import obstacle, train_side_by_side
 from helpers.training.loop import train
@@ -21,7 +23,7 @@ from helpers.training.stacked import is_mlp
 # what networks have in common; all the rest of a recipe may differ
 SHARED = (
     "epochs", "batch", "loss", "optimiser", "decay", "decay_every", "milestones", "cosine",
-    "augment",
+    "augment", "precision",
 )  # fmt: skip
 
 
@@ -84,6 +86,8 @@ def train_many(
     replaced = [None] * len(models) if replaced is None else list(replaced)
     _check(models, recipes, replaced, inputs)
     check_data(models[0], inputs, labels, recipes[0])
+    how = precision.resolve(recipes[0].precision, inputs.device)
+    recipes = [replace(recipe, precision=how) for recipe in recipes]
     why_not = obstacle(models, recipes[0])
     if lockstep is None:
         lockstep = why_not == "" and (is_mlp(models[0]) or inputs.device.type != "cpu")

@@ -14,7 +14,7 @@ from torch import nn
 
 from helpers.data import check_values
 from helpers.errors import Diverged, check_whole
-from helpers.training import margin_losses
+from helpers.training import margin_losses, precision
 from helpers.training.prediction import predict
 
 MARGIN_LOSSES = ("logistic", "sd", "marg_log")
@@ -46,6 +46,8 @@ class Recipe:
         cosine: the learning rate falls to 0 along half a cosine, epoch by epoch (no `decay`).
         augment: crop images at random out of a frame of 4 zeros, and mirror every second one.
         stop_loss: end after an epoch whose mean loss is below it ("interpolation"); 0: never.
+        precision: of matrix products, `"float32"`, `"bfloat16"`, or `"auto"`: the faster of the two
+            on this machine, as :func:`.precision.resolve` measures it.
 
     Raises:
         ValueError: numbers out of range, unknown names, settings that do not go together.
@@ -68,6 +70,7 @@ class Recipe:
     augment: bool = False
     cosine: bool = False
     loss_strength: float = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -80,6 +83,7 @@ class Recipe:
             if (value := getattr(self, name)) not in allowed:
                 options = ", ".join(map(repr, allowed))
                 raise ValueError(f"{name} is {value!r}: allowed are {options}")
+        precision.check(self.precision)
         for name in ("clip_value", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
@@ -133,7 +137,7 @@ class History:
 def check_basic(recipe: Recipe, way: str) -> None:
     """ValueError for a recipe of more than rates and decay, which is all that this way follows."""
     plain = Recipe(epochs=1, batch=1)
-    lacks = ("loss", "noise", "clip_value", "clip_norm", "augment", "stop_loss")
+    lacks = ("loss", "noise", "clip_value", "clip_norm", "augment", "stop_loss", "precision")
     if other := [name for name in lacks if getattr(recipe, name) != getattr(plain, name)]:
         told = ", ".join(f"{name}={getattr(recipe, name)!r}" for name in other)
         raise ValueError(f"the recipe sets {told}: {way} has no such thing")

@@ -17,6 +17,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
+from helpers.training.precision import autocast
 from helpers.training.randomness import Randomness
 from helpers.training.recipe import Recipe, Replaced, learned
 
@@ -107,6 +108,7 @@ class Stack:
     ) -> None:
         self.inputs, self.labels, self._rows = inputs, labels, rows
         self._loss = recipes[0].loss
+        self._precision = recipes[0].precision
         noise = inputs.new_tensor([recipe.noise for recipe in recipes])
         self._noise = noise if bool(noise.any()) else None
         stacked, _ = stack_module_state([model.train() for model in models])
@@ -161,6 +163,8 @@ class StackedMLPs(Stack):
 
     Pixels that are zero in all training samples never move their weights: they are put last, and
     the product of the shared samples leaves them out. (Weight decay moves them, noise lights them.)
+
+    In half precision the products take copies of the weights, made anew in every step.
     """
 
     def _prepare(self, models: list[nn.Module], decays: bool) -> None:
@@ -183,6 +187,7 @@ class StackedMLPs(Stack):
         ]
         for p in self.parameters.values():
             p.grad = torch.zeros_like(p)
+        self._used = [_Factors(layer, self._precision) for layer in self._layers]
 
     def as_in_module(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
         """The same, but with the pixels of the first layer where they were."""
@@ -190,50 +195,43 @@ class StackedMLPs(Stack):
 
     def gradients(self, batch: Batch, draw: Randomness) -> torch.Tensor:
         """As in :class:`Stack`, into the arrays that are there."""
+        for factors in self._used:
+            factors.refresh()
+        kind = self._used[0].dtype
         if self._noise is None:
-            shown = self.inputs[batch.rows]
+            shown = self.inputs[batch.rows].to(kind)
             outputs = self._shared_layer(shown, batch.patch)
         else:
-            shown = self._own_inputs(batch, draw).transpose(1, 2)
-            outputs = self._layer(0, shown)
+            shown = self._own_inputs(batch, draw).transpose(1, 2).to(kind)
+            outputs = self._used[0](shown)
         hidden = []
         for layer in range(1, len(self._layers)):
             hidden.append(outputs.relu_())
-            outputs = self._layer(layer, outputs)
-        outputs = outputs.requires_grad_()
+            outputs = self._used[layer](outputs)
+        outputs = outputs.to(self.inputs.dtype).requires_grad_()
         losses = self._mean_losses(outputs, self.labels[batch.rows])
         (grad,) = torch.autograd.grad(losses.sum(), outputs)
+        grad = grad.to(kind)
         for layer in reversed(range(1, len(self._layers))):
             below = hidden[layer - 1]
-            weight = self._layers[layer][0]
-            self._set_gradients(layer, grad, below.transpose(1, 2))
+            self._used[layer].set_gradients(grad, below.transpose(1, 2))
             # behind a ReLU, the sign of an output is the slope
-            grad = torch.bmm(weight.transpose(1, 2), grad).mul_(below.sign_())
+            grad = torch.bmm(self._used[layer].weight.transpose(1, 2), grad).mul_(below.sign_())
         if self._noise is None:
             self._set_shared_gradients(grad, shown, batch.patch)
         else:
-            self._set_gradients(0, grad, shown.transpose(1, 2))
+            self._used[0].set_gradients(grad, shown.transpose(1, 2))
         return losses.detach()
-
-    def _layer(self, layer: int, below: torch.Tensor) -> torch.Tensor:
-        """`(K, out, b)` from inputs `(K, in, b)`."""
-        weight, bias = self._layers[layer]
-        return torch.baddbmm(bias[:, :, None], weight, below)
-
-    def _set_gradients(self, layer: int, grad: torch.Tensor, below: torch.Tensor) -> None:
-        """From the gradient `(K, out, b)` of a layer's outputs and its inputs `(K, b, in)`."""
-        weight, bias = self._layers[layer]
-        torch.bmm(grad, below, out=weight.grad)
-        torch.sum(grad, 2, out=bias.grad)
 
     def _shared_layer(self, shared: torch.Tensor, patch: Patch | None) -> torch.Tensor:
         """The first layer on inputs `(b, lit)` that all networks share, but for a patch."""
-        weight, bias = self._layers[0]
+        weight, bias = self._used[0].weight, self._used[0].bias
         count, units, width = weight.shape
         flat = weight.view(count * units, width)[:, : self._lit]
         out = torch.addmm(bias.view(-1, 1), flat, shared.T).view(count, units, len(shared))
         if patch is not None:
             networks, places, changes = patch
+            changes = changes.to(weight.dtype)
             shift = torch.bmm(changes, weight[networks].transpose(1, 2))  # (p, m, units)
             out.transpose(1, 2).index_put_((networks[:, None], places), shift, accumulate=True)
         return out
@@ -244,13 +242,47 @@ class StackedMLPs(Stack):
         weight, bias = self._layers[0]
         count, units, width = weight.shape
         flat = weight.grad.view(count * units, width)
-        torch.mm(grad.view(count * units, -1), shared, out=flat[:, : self._lit])
+        lit = flat[:, : self._lit]
+        if shared.dtype == weight.dtype:
+            torch.mm(grad.view(count * units, -1), shared, out=lit)
+        else:
+            lit.copy_(torch.mm(grad.view(count * units, -1), shared))
         flat[:, self._lit :] = 0
-        torch.sum(grad, 2, out=bias.grad)
+        torch.sum(grad, 2, dtype=bias.dtype, out=bias.grad)
         if patch is not None:
             networks, places, changes = patch
-            own = grad.transpose(1, 2)[networks[:, None], places]  # (p, m, units)
+            own = grad.transpose(1, 2)[networks[:, None], places].to(changes)  # (p, m, units)
             weight.grad.index_add_(0, networks, torch.bmm(own.transpose(1, 2), changes))
+
+
+class _Factors:
+    """A layer's weights `(K, out, in)` and biases `(K, out)` as its products take them."""
+
+    def __init__(self, layer: tuple[torch.Tensor, torch.Tensor], precision: str) -> None:
+        self._own = layer
+        half = precision == "bfloat16"
+        self.weight, self.bias = (p.to(torch.bfloat16) if half else p for p in layer)
+        self._product = torch.empty_like(self.weight) if half else None  # no fresh pages a step
+        self.dtype = self.weight.dtype
+
+    def refresh(self) -> None:
+        """Copy the weights anew, where these are copies."""
+        if self._product is not None:
+            for copied, p in zip((self.weight, self.bias), self._own, strict=True):
+                copied.copy_(p)
+
+    def __call__(self, below: torch.Tensor) -> torch.Tensor:
+        """`(K, out, b)` from inputs `(K, in, b)`."""
+        return torch.baddbmm(self.bias[:, :, None], self.weight, below)
+
+    def set_gradients(self, grad: torch.Tensor, below: torch.Tensor) -> None:
+        """From the gradient `(K, out, b)` of the layer's outputs and its inputs `(K, b, in)`."""
+        weight, bias = (p.grad for p in self._own)
+        if self._product is None:
+            torch.bmm(grad, below, out=weight)
+        else:
+            weight.copy_(torch.bmm(grad, below, out=self._product))
+        torch.sum(grad, 2, dtype=bias.dtype, out=bias)
 
 
 class Vmapped(Stack):
@@ -268,11 +300,13 @@ class Vmapped(Stack):
 
     def gradients(self, batch: Batch, draw: Randomness) -> torch.Tensor:
         """As in :class:`Stack`, by autograd."""
-        if batch.patch is None and self._noise is None:
-            outputs = self._shared(self.parameters, self.inputs[batch.rows])
-        else:
-            outputs = self._separate(self.parameters, self._own_inputs(batch, draw))
-        losses = self._mean_losses(outputs.transpose(1, 2), self.labels[batch.rows])
+        with autocast(self._precision, self.inputs.device):
+            if batch.patch is None and self._noise is None:
+                outputs = self._shared(self.parameters, self.inputs[batch.rows])
+            else:
+                outputs = self._separate(self.parameters, self._own_inputs(batch, draw))
+        outputs = outputs.to(self.inputs.dtype).transpose(1, 2)
+        losses = self._mean_losses(outputs, self.labels[batch.rows])
         for p in self.parameters.values():
             p.grad = None
         losses.sum().backward()

@@ -8,15 +8,7 @@ import scipy
 
 from helpers import stats
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
-
-GAUSSIAN = "Gaussian blocks"
-ACCURACIES = ["test_accuracy", "spurious_accuracy"]
-
-
-def paired(rows: pd.DataFrame, first: str, second: str, column: str) -> pd.DataFrame:
-    """Differences of two settings (queries) on the same data: columns samples, trial, `column`."""
-    sides = [rows.query(query) for query in (first, second)]
-    return stats.paired(*sides, column, ("samples", "trial")).reset_index(name=column)
+from helpers.claims.part1.trade_offs import GAUSSIAN, both_sets, paired
 
 
 def spread_slopes(rows: pd.DataFrame, name: str, column: str = "resample_sd") -> stats.Interval:
@@ -38,9 +30,9 @@ def spread_slopes(rows: pd.DataFrame, name: str, column: str = "resample_sd") ->
     )
 
 
-def scaled_levels(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over trials of sd(F) times the root of the dimension, by activation and dimension."""
-    scaled = rows["resample_sd"] * np.sqrt(rows["dim"])
+def scaled_levels(rows: pd.DataFrame, column: str = "resample_sd") -> pd.DataFrame:
+    """Mean over trials of a spread times the root of the dimension, by activation and dimension."""
+    scaled = rows[column] * np.sqrt(rows["dim"])
     return scaled.groupby([rows["activation"], rows["dim"]]).mean().unstack()
 
 
@@ -91,15 +83,6 @@ def changes(
         first, last = (part[part["samples"] == n] for n in ends)
         found[key] = stats.mean_ci(stats.paired(last, first, column))
     return pd.DataFrame(found, index=["mean", "low", "high"]).T.rename_axis(list(by))
-
-
-def trade_off(rows: pd.DataFrame, by: Sequence[str]) -> dict:
-    """Rank correlation of mean test and spurious accuracy over N, for each curve."""
-    means = rows.groupby([*by, "samples"])[ACCURACIES].mean()
-    return {
-        key: stats.rank_correlation(*(curve[c] for c in ACCURACIES))
-        for key, curve in means.groupby(level=list(by))
-    }
 
 
 # -- chapter 2: stability times alignment ----------------------------------------------------------
@@ -170,9 +153,10 @@ def concentration(rows: pd.DataFrame, note: str = "") -> Judgement:
     """
     rows = rows.assign(spread=relative_spread(rows))
     few = rows[rows["per_dim"] == 0]
-    flat, slope = flatness(scaled_levels(few)), spread_slopes(few, "activation")
-    checks = {f"{name}, few samples: sd·√d within 20 % of its mean": flat[name] < 0.2
-              for name in flat.index}  # fmt: skip
+    flat = flatness(scaled_levels(few, "spread"))
+    slope = spread_slopes(few, "activation", "spread")
+    checks = {f"{name}, few samples: sd over mean, times √d, within 20 % of its level": within < 0.2
+              for name, within in flat.items()}  # fmt: skip
     settings = rows[rows["per_dim"] > 0].groupby(["activation", "alpha", "per_dim"])
     if not len(settings):
         raise KeyError("N that grows with d")
@@ -184,7 +168,7 @@ def concentration(rows: pd.DataFrame, note: str = "") -> Judgement:
     left = rows[rows["dim"] == rows["dim"][rows["per_dim"] > 0].max()]
     left = left[left["per_dim"] > 0].groupby(["activation", "alpha"])["spread"].mean()
     words = (
-        f"exponent of sd in d {slope.mean:.3f} (theory −0.5); sd over mean still "
+        f"exponent of sd over mean in d {slope.mean:.3f} (theory −0.5); sd over mean still "
         f"{left.min():.0%} to {left.max():.0%} at the largest d with many samples"
     )
     data = f"{GAUSSIAN} of fixed norm"
@@ -222,108 +206,82 @@ def share_effects(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     }  # fmt: skip
 
 
+# Where the smaller share has more of its frames remembered than this, none can have many more.
+CEILING = 0.95
+
+
 @rule(
     "B7",
     needs=("activation", "alpha", "samples", "trial", "spurious_accuracy", "alignment_mean"),
 )
 def share(rows: pd.DataFrame) -> Judgement:
-    """A larger share of background, larger alignment and spurious accuracy, at every N."""
+    """A larger share of background, larger alignment and spurious accuracy, at every N.
+
+    Spurious accuracy is judged at the N at which the smaller share stays below `CEILING`.
+    """
     effects = share_effects(rows)
-    z = {key: e.groupby("samples")[key[1]].apply(stats.z_score).min() for key, e in effects.items()}
-    both = pd.concat([e for (_, c), e in effects.items() if c == "spurious_accuracy"])
-    effect = stats.mean_ci(both.groupby("trial")["spurious_accuracy"].mean())
-    checks = {
-        f"{name}: {column.replace('_', ' ')} grows by more than 3 standard errors at every N": (
-            value > 3
-        )
-        for (name, column), value in z.items()
-    }
-    words = f"spurious accuracy at α = 1/2 minus α = 1/4: {effect.mean:+.3f}"
-    return by_trial(checks, words, effect, rows, f"{GAUSSIAN}, N from {rows['samples'].min()}")
-
-
-def degree_effects(rows: pd.DataFrame) -> dict[float, pd.Series]:
-    """For each share: spurious accuracy of phi2 minus that of phi4, mean over N, by trial."""
-    column = "spurious_accuracy"
-    return {
-        alpha: paired(part, "activation == 'phi2'", "activation == 'phi4'", column)
-        .groupby("trial")[column]
-        .mean()
-        for alpha, part in rows.groupby("alpha")
-    }
-
-
-@rule("B10", needs=("activation", "alpha", "samples", "trial", *ACCURACIES))
-def synthetic_trade_off(rows: pd.DataFrame, degree_from: int = 50) -> Judgement:
-    """Test accuracy rises and spurious accuracy falls; higher degree memorises less."""
-    degree = degree_effects(rows[rows["samples"] >= degree_from])
-    effect = stats.mean_ci((degree[0.25] + degree[0.5]) / 2)
-    checks = {
-        f"{name}, α = {alpha}: rank correlation of test and spurious accuracy below −0.9": (
-            value < -0.9
-        )
-        for (name, alpha), value in trade_off(rows, ["activation", "alpha"]).items()
-    } | {
-        f"α = {alpha}: φ₂ above φ₄ by 3 standard errors": stats.z_score(values) > 3
-        for alpha, values in degree.items()
-    }
-    return by_trial(
-        checks, f"spurious accuracy of φ₂ minus φ₄: {effect.mean:+.3f}", effect, rows, GAUSSIAN
-    )
-
-
-@rule("B11", needs=("dataset", "samples", "trial", "data_source", *ACCURACIES))
-def image_trade_off(rows: pd.DataFrame, titles: Mapping[str, str], note: str = "") -> Judgement:
-    """The same trade-off on framed images, for each data set in `titles`; one alone is not all."""
-    checks, falls = {}, {}
-    for name in (name for name in titles if name in set(rows["dataset"])):
-        part = rows[rows["dataset"] == name]
-        falls[name] = stats.fall(part, "spurious_accuracy")
-        rank = trade_off(part, ["dataset"])[(name,)]
+    small = rows[rows["alpha"] == 0.25].groupby(["activation", "samples"])["spurious_accuracy"]
+    has_room = small.mean() < CEILING
+    checks, accuracies, full = {}, [], set()
+    for (name, column), effect in effects.items():
+        where = "every N"
+        if column == "spurious_accuracy":
+            judged = has_room[name].index[has_room[name]]
+            full |= set(has_room[name].index) - set(judged)
+            if not len(judged):
+                raise KeyError(f"an N at which {name} leaves room for more memory")
+            effect = effect[effect["samples"].isin(judged)]
+            accuracies.append(effect)
+            where = f"every N that leaves room (from {judged.min()})"
+        z = effect.groupby("samples")[column].apply(stats.z_score).min()
         checks[
-            f"{titles[name]}: spurious accuracy falls by 5 standard errors, in the opposite order "
-            f"of test accuracy (rank correlation {rank:.2f}, below −0.9)"
-        ] = rank < -0.9 and stats.z_score(falls[name]) > 5
-    drop = stats.mean_ci(pd.concat(falls, axis=1).mean(axis=1))
-    words = f"fall of spurious accuracy from smallest to largest N: {drop.mean:.3f}"
-    return by_trial(checks, words, drop, rows, sources(rows), note, side=both_sets(falls),
-                    excluded=drop.high < 0)  # fmt: skip
-
-
-def both_sets(there: Iterable[str]) -> dict[str, bool]:
-    """The side check of claims on images: one data set alone shows them in part at best."""
-    return {"on both data sets of the paper": {"mnist", "cifar10"} <= set(there)}
+            f"{name}: {column.replace('_', ' ')} grows by more than 3 standard errors at {where}"
+        ] = z > 3
+    gain = stats.mean_ci(pd.concat(accuracies).groupby("trial")["spurious_accuracy"].mean())
+    note = full and (
+        f"Spurious accuracy is not compared at N = {', '.join(map(str, sorted(full)))}: with "
+        f"α = 1/4 more than {CEILING:.0%} of the frames are remembered there already."
+    )
+    words = f"spurious accuracy at α = 1/2 minus α = 1/4: {gain.mean:+.3f}"
+    data = f"{GAUSSIAN}, N from {rows['samples'].min()}"
+    return by_trial(checks, words, gain, rows, data, note or "")
 
 
 # -- chapter 4: NTK features -----------------------------------------------------------------------
 
 
-@rule("B5", needs=("case", "derivative", "trial", "resample_mean", "resample_sd", "theorem"))
+@rule("B5", needs=("case", "derivative", "core", "trial", "resample_mean", "resample_sd",
+                   "theorem"))  # fmt: skip
 def ntk_constant(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The alignment is the theorem's constant to a tenth, and varies by less than half its mean.
 
     One check for each `case` (what was measured where) and derivative; query `resample`. No
-    finite-sample law of ours stands in the rule.
+    finite-sample law of ours stands in the rule. The `core` are derivatives whose alignment can be
+    at the constant at any N. Of the others the theorem speaks at N ≫ d only: whether they have
+    arrived at the N measured is a restriction beside the claim, and cannot refute it.
     """
     rows = rows.assign(ratio=rows["resample_mean"] / rows["theorem"])
-    checks, apart = {}, []
-    for (case, name), part in rows.groupby(["case", "derivative"], sort=False):
+    if not rows["core"].any():
+        raise KeyError("a derivative that can be at the constant")
+    checks, apart, sizes = {True: {}, False: {}}, [], {True: [], False: []}
+    for (is_core, case, name), part in rows.groupby(["core", "case", "derivative"], sort=False):
         ratio = stats.mean_ci(part["ratio"])
         spread = relative_spread(part).mean()
         close = bool(ratio.low > 0.9 and ratio.high < 1.1)
-        apart.append(ratio.low > 1.1 or ratio.high < 0.9)
-        checks[
+        apart += [ratio.low > 1.1 or ratio.high < 0.9] if is_core else []
+        sizes[is_core].append(f"{name} {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")
+        checks[is_core][
             f"{case}, {name}: within 10 % of the theorem's constant, sd below half the mean "
             f"({ratio.mean:.3g} times it, sd {spread:.2g} of the mean)"
         ] = bool(close and spread < 0.5)
-    first = rows[rows["case"] == rows["case"].iloc[0]]
-    logs = stats.mean_ci(np.log(first["ratio"].clip(lower=1e-9)).groupby(first["trial"]).mean())
-    words = (
-        f"measured over the theorem's constant, {rows['case'].iloc[0]}: {np.exp(logs.mean):.2f} "
-        "(geometric mean over derivatives)"
+    core = rows[rows["core"]]
+    logs = stats.mean_ci(np.log(core["ratio"].clip(lower=1e-9)).groupby(core["trial"]).mean())
+    words = f"measured over the theorem's constant: {', '.join(sizes[True])}" + (
+        f"; too few samples for the theorem: {', '.join(sizes[False])}" if sizes[False] else ""
     )
     ends = stats.Interval(*np.exp(logs))
-    return by_trial(checks, words, ends, first, GAUSSIAN, note, boundary=1.1, excluded=all(apart))
+    return by_trial(checks[True], words, ends, core, GAUSSIAN, note, side=checks[False],
+                    boundary=1.1, excluded=all(apart))  # fmt: skip
 
 
 def dial_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from helpers.claims.part4.speed import (
     clock_errors, end_errors, few_errors, flip, flip_share, noise_cells, one_ridge, shortcut_early,
     spike_errors, spread_keeps_influence, start_errors, stopping_errors)
 from helpers.claims.part4.resnet import (
-    SETTINGS, after_training, at_start, availability, first_modes, margin_control, shows)
+    SETTINGS, after_training, at_start, availability, first_modes, first_modes_off, margin_control,
+    of_width, shows)
 from helpers.claims.part4.margins import (
     control, harm, harms, kept, one_clock, preference_remains, stopped_and_limit)
 from helpers.claims.part4.relu import (

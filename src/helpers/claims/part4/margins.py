@@ -4,6 +4,8 @@ Losses have the names of the chapter: "logistic", "squared", "SD", "marg-log", "
 trial has a draw of its own; the cells of one draw are one trial.
 """
 
+from itertools import pairwise
+
 import pandas as pd
 
 from helpers import stats
@@ -92,9 +94,10 @@ def control(rows: pd.DataFrame) -> Judgement:
     perfect = rows[rows["core"] == 0]
     limits = perfect[perfect["by"] == "limit"]
     reliance, right = (_by_loss(limits, c, "dim") for c in ("reliance", "conflicting"))
-    dims, many = reliance.index.unique("dim"), limits["dim"].max()
-    course = stopped_and_limit(rows)
-    end, right_there = course["limit", 0], right.loc[many, "logistic"]
+    dims, task = sorted(limits["dim"].unique()), rows.loc[rows["by"] == "descent", "dim"].iloc[0]
+    course, largest = stopped_and_limit(rows), right["logistic"]
+    beyond, many = [dim for dim in dims if dim >= task], dims[-1]
+    end, right_there = course["limit", 0], largest.loc[many]
     stops = [way for way in course if way[0] in ("descent", "adam")]
     first = min(steps for _, steps in stops)
     last = max(steps for by, steps in stops if by == "descent")
@@ -108,17 +111,19 @@ def control(rows: pd.DataFrame) -> Judgement:
             *(bars.bar(end - course[way], 0.0) for way in stops),
             *(bars.bar(0.5 - course[way], 0.0) for way in stops if way[1] == first),
         ],
-        f"logistic loss, {many} dimensions: below half right in the limit, SD above 99 %": [
+        f"logistic loss in the limit, beyond {task} dimensions: fewer right at each number of "
+        f"dimensions than at the one before, below half at {many}; SD above 99 % at each": [
             bars.bar(0.5 - right_there, 0.0),
-            bars.bar(right.loc[many, "SD"], 0.99),
+            *(bars.bar(largest.loc[a] - largest.loc[b], 0.0) for a, b in pairwise(beyond)),
+            *(bars.bar(right.loc[dim, "SD"], 0.99) for dim in beyond),
         ],
     }
     stopped = course["descent", last]
     lost = bars.bar(end - stopped, 0.0).found
     words = (
         f"conflicting samples right under the logistic loss: {end.mean():.1%} in the limit, "
-        f"{stopped.mean():.1%} after {last:,} steps; in {many} dimensions {right_there.mean():.1%} "
-        "in the limit"
+        f"{stopped.mean():.1%} after {last:,} steps; limit in "
+        + ", ".join(f"{dim} dimensions {largest.loc[dim].mean():.1%}" for dim in beyond[1:])
     )
     return by_trial(
         bars.checks(statements),

@@ -1,16 +1,17 @@
-"""Rules of chapter 24: ResNet-18 (L19 to L21, L23).
+"""Rules of chapter 24: ResNet-18 (L19 to L21, L23, L24).
 
-Each is judged apart for every data set and way of taking the kernel. A cell counts only where its
-controls pass; where none does, the verdict is inconclusive.
+Each is judged apart for every data set, and there is no population of data sets: intervals are by
+set, over networks. A set counts only where its controls pass; where none does, the verdict is
+inconclusive. Rules are about one width, that of most networks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from helpers import stats
-from helpers.claims.judgement import Judgement, by_trial, rule, sources
+from helpers.claims.judgement import Judgement, rule, sources
+from helpers.claims.part4 import bars
 
 # what the first modes must tell of the attribute, and may tell of the label on conflicting images
 TOLD, CONFLICTING = 0.8, 0.3
@@ -37,25 +38,30 @@ def share_of_kernels(rows: pd.DataFrame) -> stats.Interval:
     return stats.share_ci(int(shows(rows).sum()), len(rows))
 
 
-def at_start(rows: pd.DataFrame, width: int | None = None) -> pd.DataFrame:
-    """Kernels of untrained networks (of the usual width, the most frequent, unless given)."""
-    found = rows[(rows["kernel"] == "resnet") & (rows["stage"] == "start")]
+def of_width(rows: pd.DataFrame, width: int | None = None) -> pd.DataFrame:
+    """Rows of networks (of the usual width, the most frequent, unless given)."""
+    found = rows[rows["kernel"] == "resnet"]
     return found[found["width"] == (found["width"].mode()[0] if width is None else width)]
+
+
+def at_start(rows: pd.DataFrame, width: int | None = None) -> pd.DataFrame:
+    """Kernels of untrained networks."""
+    return of_width(rows[rows["stage"] == "start"], width)
 
 
 def controls(rows: pd.DataFrame, dataset: str, images: int) -> dict[str, bool]:
     """What has to pass, and what must not, before a data set says anything of a network.
 
     The linear and the ReLU kernel on the same images show the shortcut; networks do not show one
-    where the attribute says nothing about the label, and permuted attributes are not told.
+    where the attribute says nothing about the label. (A permuted attribute is no control here: on
+    images that the permutation has not seen, no kernel tells it.)
     """
     here = rows[rows["dataset"] == dataset]
     same = here[(here["images"] == images) & (here["rho"] > 0.5)]
     closed = {kind: same[same["kernel"] == kind] for kind in ("linear", "relu")}
-    half = here[here["rho"] == 0.5]
     found = {f"{kind} kernel": share_of_kernels(part).low > 0.5 for kind, part in closed.items()}
+    half = here[here["rho"] == 0.5]
     found["attribute without the label"] = share_of_kernels(half).high < 0.5
-    found["permuted attributes"] = bool(same["null_told_centred"].mean() < 0.6)
     return found
 
 
@@ -63,174 +69,189 @@ _NEEDS = ("dataset", "rho", "kernel", "stage", "statistics", "width", "images", 
           "data_source")  # fmt: skip
 
 
-@rule("L19", needs=(*_NEEDS, "told_centred", "conflicting_centred", "null_told_centred"))
-def first_modes(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """Most untrained networks show the shortcut among the first five modes of their kernel."""
+def _judged(
+    statements: Mapping[str, bool], effect: str, rows: pd.DataFrame, out: list[str], note: str,
+    **further: object,
+) -> Judgement:  # fmt: skip
+    """A judgement whose intervals, one a set, are in its effect; `out` says what is not judged."""
+    told = f"Not judged: {'; '.join(out)}." if out else ""
+    return Judgement(
+        statements or _UNDECIDED, effect, None, rows["trial"].nunique(), sources(rows),
+        f"{told} {note}".strip(), **further,
+    )  # fmt: skip
+
+
+def _share(part: pd.DataFrame) -> str:
+    share = share_of_kernels(part)
+    return f"{int(shows(part).sum())} of {len(part)} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _shown(rows: pd.DataFrame, statistics: str, note: str) -> Judgement:
+    """Most untrained networks show the shortcut, in one setting of batch normalisation."""
     start = at_start(rows)
-    start = start[start["rho"] > 0.5]
-    decided, found = [], {}
+    start = start[(start["rho"] > 0.5) & (start["statistics"] == statistics)]
+    if start.empty:
+        raise LookupError(SETTINGS[statistics])
+    found, words, out = {}, [], []
     for (dataset, images), part in start.groupby(["dataset", "images"], sort=False):
-        if all(controls(rows, dataset, images).values()):
-            decided.append(dataset)
-            for statistics, kernels in part.groupby("statistics", sort=False):
-                name = f"{dataset}, {SETTINGS[statistics]}, {images} images"
-                found[name] = share_of_kernels(kernels)
-    checks = {name: share.low > 0.5 for name, share in found.items()} or _UNDECIDED
-    largest = start[start["images"] == start["images"].max()]
-    with_data = share_of_kernels(largest[largest["statistics"] == "data"])
-    counts = "; ".join(
-        f"{SETTINGS[statistics]}: "
-        + ", ".join(f"{d} {int(shows(p).sum())} of {len(p)}" for d, p in part.groupby("dataset"))
-        for statistics, part in largest.groupby("statistics", sort=False)
-    )
-    out = sorted(set(start["dataset"]) - set(decided))
-    told = f"Controls fail, so not judged: {', '.join(out)}." if out else ""
-    return by_trial(
-        checks,
-        f"networks that show the shortcut before training: {counts}; interval of the share with "
-        "the statistics of the data",
-        with_data,
+        name = f"{dataset}, {images} images"
+        failed = [what for what, passes in controls(rows, dataset, images).items() if not passes]
+        if failed:
+            out.append(f"{name} (control: {', '.join(failed)})")
+        else:
+            found[name] = share_of_kernels(part)
+        words.append(f"{name} {_share(part)}")
+    return _judged(
+        {name: share.low > 0.5 for name, share in found.items()},
+        f"networks that show the shortcut before training, {SETTINGS[statistics]}, with 95 % "
+        f"intervals: {'; '.join(words)}",
         start,
-        sources(start),
-        f"{told} {note}".strip(),
-        boundary=0.5,
+        out,
+        note,
         excluded=bool(found) and all(share.high < 0.5 for share in found.values()),
     )
 
 
-def advantage(rows: pd.DataFrame) -> pd.Series:
-    """Log of the attribute's availability over the label's, by trial."""
-    ratio = np.log(rows["a_bias_centred"] / rows["a_label_centred"])
-    return ratio.groupby(rows["trial"]).mean()
+_MODES = (*_NEEDS, "told_centred", "conflicting_centred")
+
+
+@rule("L19", needs=_MODES)
+def first_modes(rows: pd.DataFrame, note: str = "") -> Judgement:
+    """The first five modes are the shortcut; batch normalisation has the data's statistics."""
+    return _shown(rows, "data", note)
+
+
+@rule("L24", needs=_MODES)
+def first_modes_off(rows: pd.DataFrame, note: str = "") -> Judgement:
+    """The first five modes are the shortcut; batch normalisation does nothing yet."""
+    return _shown(rows, "none", note)
+
+
+def excess(rows: pd.DataFrame, over: str, under: str) -> pd.Series:
+    """Availability of one thing minus that of another, in percent of the trace, by trial."""
+    apart = rows[f"a_{over}_centred"] - rows[f"a_{under}_centred"]
+    return 100 * apart.groupby(rows["trial"]).mean()
 
 
 @rule("L23", needs=(*_NEEDS, "a_bias_centred", "a_label_centred", "a_null_centred"))
 def availability(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The attribute is more available than the label where the two are independent.
 
-    At an aligned share above one half the label is available through the attribute; at one half
-    each stands for itself. The linear kernel is the positive control, as in `first_modes`.
+    The linear kernel is the positive control. Every attribute has about 1/n of a kernel, so the
+    attribute has to be above a permuted one. Where the label is not, there is nothing to compare
+    the attribute with, and the set stands at the side.
     """
     half = rows[rows["rho"] == 0.5]
-    start, checks, found = at_start(half), {}, []
+    start, core, side, words, out = at_start(half), {}, {}, [], []
     for (dataset, statistics), part in start.groupby(["dataset", "statistics"], sort=False):
+        name = f"{dataset}, {SETTINGS[statistics]}"
         linear = half[(half["dataset"] == dataset) & (half["kernel"] == "linear")]
-        if stats.interval_from(list(advantage(linear)), stats.mean_ci).low > 0:
-            made = stats.interval_from(list(advantage(part)), stats.mean_ci)
-            checks[f"{dataset}, {SETTINGS[statistics]}"] = made.low > 0
-            found.append(made)
-    data = start[start["statistics"] == "data"]
-    mean = _mean(advantage(part) for _, part in data.groupby("dataset"))
-    times = "; ".join(
-        f"{SETTINGS[s]}: "
-        + ", ".join(f"{d} {np.exp(advantage(p).mean()):.1f}" for d, p in part.groupby("dataset"))
-        for s, part in start.groupby("statistics", sort=False)
-    )
-    return by_trial(
-        checks or _UNDECIDED,
-        f"availability of the attribute over that of the label before training: {times}; interval "
-        "of the mean logarithm with the statistics of the data",
-        mean,
+        if not bars.bar(excess(linear, "bias", "label"), 0.0).holds:
+            out.append(f"{name} (control: linear kernel)")
+            continue
+        found = [bars.bar(excess(part, "bias", other), 0.0) for other in ("label", "null")]
+        label = bars.bar(excess(part, "label", "null"), 0.0)
+        what = "attribute above its null and the label" + (
+            "" if label.holds else " (itself not above its null)"
+        )
+        (core if label.holds else side)[f"{name}: {what}"] = found
+        words.append(f"{name} {_said(found[0].found)} (label minus null {_said(label.found)})")
+    return _judged(
+        bars.checks(core),
+        f"attribute minus label, percent of the trace, {start['images'].iloc[0]} images: "
+        f"{'; '.join(words)}",
         start,
-        sources(start),
+        out,
         note,
-        excluded=bool(found) and all(one.high < 0 for one in found),
+        side=bars.checks(side),
+        excluded=bool(core) and bars.excluded(core),
     )
 
 
 FITTED = 0.99  # mean training accuracy of networks that have finished
+GAP = 0.1  # of accuracy between aligned and conflicting images: a reliance that counts
 
 
-def _ended(rows: pd.DataFrame, loss: str) -> dict[str, pd.DataFrame]:
-    """Trained networks by data set, one row a trial."""
-    end = rows[(rows["kernel"] == "resnet") & (rows["stage"] == "end") & (rows["loss"] == loss)]
+def _said(found: stats.Interval) -> str:
+    return f"{found.mean:+.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _listed(values: Mapping[str, pd.Series]) -> str:
+    return ", ".join(f"{name} {_said(bars.bar(one, 0.0).found)}" for name, one in values.items())
+
+
+def _trained(rows: pd.DataFrame, loss: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Networks that fit their training set, by data set, one row a trial; and which do not."""
+    end = of_width(rows[(rows["stage"] == "end") & (rows["loss"] == loss)])
     end = end[end["images"] == end["images"].min()]
-    return dict(list(end.set_index("trial").groupby("dataset", sort=False)))
+    parts = dict(list(end.set_index("trial").groupby("dataset", sort=False)))
+    reached = {name: part["train_accuracy"].mean() for name, part in parts.items()}
+    out = [f"{name} (training accuracy {r:.3f})" for name, r in reached.items() if r < FITTED]
+    return {name: part for name, part in parts.items() if reached[name] >= FITTED}, out
 
 
-def _trained(rows: pd.DataFrame, loss: str) -> dict[str, pd.DataFrame]:
-    """Those data sets whose networks fit their training set."""
-    parts = _ended(rows, loss)
-    return {name: p for name, p in parts.items() if p["train_accuracy"].mean() >= FITTED}
+def gap(part: pd.DataFrame) -> pd.Series:
+    """Accuracy of the output on aligned minus that on conflicting test images."""
+    return part["aligned_output"] - part["conflicting_output"]
 
 
-def _and_unfinished(note: str, rows: pd.DataFrame) -> str:
-    """The note, and which data sets are not judged since their networks have not finished."""
-    reached = {name: p["train_accuracy"].mean() for name, p in _ended(rows, "logistic").items()}
-    left = ", ".join(f"{name} ({share:.3f})" for name, share in reached.items() if share < FITTED)
-    told = f"Not judged, mean training accuracy below {FITTED:g}: {left}." if left else ""
-    return f"{told} {note}".strip()
+_OUTPUTS = (*_NEEDS, "train_accuracy", "aligned_output", "conflicting_output")
 
 
-def _by_set(values: Mapping[str, pd.Series]) -> dict[str, stats.Interval]:
-    return {name: stats.interval_from(list(part), stats.mean_ci) for name, part in values.items()}
-
-
-def _mean(groups: Iterable[pd.Series]) -> stats.Interval:
-    """Over data sets; no interval where none is left, or one trial only."""
-    kept = list(groups)
-    if not kept or min(map(len, kept)) < 2:
-        return stats.Interval(np.nan, np.nan, np.nan)
-    return stats.pooled(kept)
-
-
-def _listed(values: Mapping[str, stats.Interval]) -> str:
-    return ", ".join(
-        f"{name} {made.mean:+.2f} [{made.low:.2f}, {made.high:.2f}]"
-        for name, made in values.items()
-    )
-
-
-_OUTPUTS = (*_NEEDS, "train_accuracy", "average", "worst")
-
-
-@rule("L20", needs=(*_OUTPUTS, "share", "rival"))
+@rule("L20", needs=(*_OUTPUTS, "share", "rival", "explained_bias", "explained_label"))
 def after_training(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """In networks that fit their training set, the attribute's mode holds most of the output."""
-    parts = _trained(rows, "logistic")
-    ahead = _by_set({name: part["share"] - part["rival"] for name, part in parts.items()})
-    gaps = _by_set({name: part["average"] - part["worst"] for name, part in parts.items()})
-    mean = _mean(part["share"] - part["rival"] for part in parts.values())
-    return by_trial(
-        {f"{name}: above every other mode": made.low > 0 for name, made in ahead.items()}
-        or _UNDECIDED,
-        f"share of the output's energy in the attribute's mode minus the largest other: "
-        f"{_listed(ahead)}; interval of the mean",
-        mean,
+    """In networks that fit their training set, the output is the attribute's more than the label's.
+
+    On balanced images it correlates with the attribute more, and the mode best aligned with the
+    attribute (which may hold the label as well) has more of its energy than any other.
+    """
+    parts, out = _trained(rows, "logistic")
+    more = {name: p["explained_bias"] - p["explained_label"] for name, p in parts.items()}
+    ahead = {name: p["share"] - p["rival"] for name, p in parts.items()}
+    statements = {
+        f"{name}: R² with the attribute above that with the label, and the attribute's mode above "
+        "every other": [bars.bar(more[name], 0.0), bars.bar(ahead[name], 0.0)]
+        for name in parts
+    }
+    gaps = {f"{name}: gap above {GAP}": [bars.bar(gap(p), GAP)] for name, p in parts.items()}
+    return _judged(
+        bars.checks(statements),
+        f"R² attribute minus R² label: {_listed(more)}; share of the energy in the attribute's "
+        f"mode minus the largest other: {_listed(ahead)}",
         rows[rows["stage"] == "end"],
-        sources(rows),
-        _and_unfinished(note, rows),
-        side={f"{name}: worst group 10 points below average": m.low > 0.1
-              for name, m in gaps.items()},
-        excluded=bool(ahead) and all(made.high < 0 for made in ahead.values()),
-    )  # fmt: skip
+        out,
+        note,
+        side=bars.checks(gaps),
+        excluded=bool(parts) and bars.excluded(statements),
+    )
 
 
 @rule("L21", needs=(*_OUTPUTS, "margin_cv"))
 def margin_control(rows: pd.DataFrame, note: str = "") -> Judgement:
     """Where spectral decoupling evens out the margins, more than half of the gap stays.
 
-    The gap is average minus worst-group accuracy. A data set counts where the margins' coefficient
-    of variation does fall, with the same seeds.
+    A data set counts where there is a gap under the logistic loss, and where the margins'
+    coefficient of variation does fall, with the same seeds.
     """
-    plain, even = (_trained(rows, loss) for loss in ("logistic", "sd"))
-    both = [name for name in plain if name in even]
-    falls = _by_set({name: plain[name]["margin_cv"] - even[name]["margin_cv"] for name in both})
-    counted = [name for name in both if falls[name].low > 0]
-    gap = {
-        loss: {name: part["average"] - part["worst"] for name, part in parts.items()}
-        for loss, parts in (("plain", plain), ("even", even))
-    }
-    left = _by_set({name: gap["even"][name] - gap["plain"][name] / 2 for name in counted})
-    change = {name: gap["even"][name] - gap["plain"][name] for name in counted}
-    return by_trial(
-        {f"{name}: more than half of the gap stays": made.low > 0 for name, made in left.items()}
-        or _UNDECIDED,
-        f"gap with even margins minus gap with the logistic loss: {_listed(_by_set(change))}; "
-        "interval of the mean",
-        _mean(change.values()),
+    (plain, out), (even, late) = (_trained(rows, loss) for loss in ("logistic", "sd"))
+    out = list(dict.fromkeys(out + [f"SD, {one}" for one in late]))
+    statements, gaps = {}, {}
+    for name in [name for name in plain if name in even]:
+        before, after = gap(plain[name]), gap(even[name])
+        if not bars.bar(before, GAP).holds:
+            out.append(f"{name} (no gap above {GAP} to keep)")
+        elif not bars.bar(plain[name]["margin_cv"] - even[name]["margin_cv"], 0.0).holds:
+            out.append(f"{name} (margins no more even)")
+        else:
+            statements[f"{name}: more than half of the gap stays, and more than {GAP}"] = [
+                bars.bar(after - before / 2, 0.0), bars.bar(after, GAP)
+            ]  # fmt: skip
+            gaps |= {f"{name} {loss}": one for loss, one in (("logistic", before), ("SD", after))}
+    return _judged(
+        bars.checks(statements),
+        f"accuracy on aligned minus conflicting test images: {_listed(gaps)}",
         rows[rows["loss"] == "sd"],
-        sources(rows),
-        _and_unfinished(note, rows),
-        excluded=bool(left) and all(made.high < 0 for made in left.values()),
+        out,
+        note,
+        excluded=bool(statements) and bars.excluded(statements),
     )

@@ -109,7 +109,9 @@ def recipe(epochs: int, *, optimiser: str = "adam", **other: Any) -> training.Re
 
 def setting(call: Cell) -> tuple[Hashable, ...]:
     """What tells one network from another; clean networks know no pattern and no target."""
-    unknown = {"device", "data_dir"} | (set() if call["spurious"] else {"pattern", "target"})
+    unknown = {"device", "data_dir", "precision"} | (
+        set() if call["spurious"] else {"pattern", "target"}
+    )
     return tuple(sorted((name, value) for name, value in call.items() if name not in unknown))
 
 

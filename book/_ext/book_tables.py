@@ -259,7 +259,7 @@ def buttons(rows: list[dict[str, Any]], key: str, values: Iterable[str]) -> str:
 def rules() -> Iterator[tuple[str, str, str]]:
     """(claim, file, source) of every rule below src/helpers/claims, read and not imported."""
     folder = project_root() / "src" / "helpers" / "claims"
-    for path in [*sorted(folder.glob("part*/*.py")), folder / "together.py"]:
+    for path in sorted(folder.glob("part*/*.py")):
         text = path.read_text(encoding="utf-8-sig")
         for node in ast.parse(text).body:
             for call in getattr(node, "decorator_list", []):

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from helpers import claims
-from helpers.claims import together
 from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRODUCED
+from helpers.claims.part5 import identities
 
-RULES = {"S1": together.sensitivity, "S2": together.leaving_out, "S3": together.accounts}
-RULES |= {"S4": together.further_direction, "S5": together.one_equation}
+RULES = {"S1": identities.sensitivity, "S2": identities.leaving_out, "S3": identities.accounts}
+RULES |= {"S4": identities.further_direction, "S5": identities.one_equation}
 # difference of the two sides, difference of the nearest wrong formula
 KINDS = {
     "true": (1e-13, 0.1),
@@ -66,9 +66,9 @@ def test_every_rule_names_a_wrong_formula_of_its_own():
 
 
 def test_differences_are_relative_to_the_first_side():
-    assert together.apart([0.0, -4.0], [1.0, -4.0]) == 0.25
-    assert math.isnan(together.apart([1.0, math.nan], [1.0, 1.0]))
-    assert together.apart([1.0], [1.0]) == 0
+    assert identities.apart([0.0, -4.0], [1.0, -4.0]) == 0.25
+    assert math.isnan(identities.apart([1.0, math.nan], [1.0, 1.0]))
+    assert identities.apart([1.0], [1.0]) == 0
 
 
 # what stands there, the fault, and the rows that notice
@@ -82,6 +82,6 @@ FAULTS = [
 
 @pytest.mark.parametrize(("text", "fault", "kind"), FAULTS)
 def test_a_planted_fault_is_noticed(planted, text, fault, kind):
-    right = together.leaving_out(rows(kind), "data").verdict
-    planted(together, text, fault)
+    right = identities.leaving_out(rows(kind), "data").verdict
+    planted(identities, text, fault)
     assert claims.RULES["S2"](rows(kind), "data").verdict != right

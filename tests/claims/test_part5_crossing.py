@@ -165,10 +165,28 @@ def test_where_there_is_no_knee_the_law_is_not_shown():
 
 def test_the_law_is_asked_where_the_step_reaches_a_fifth():
     (rows,) = law_rows("true")
-    far = rows.assign(predicted=0.19, ratio=5.0)
+    far = rows.assign(predicted=0.19, ratio=5.0, shape="elsewhere")
     joined = pd.concat([rows, far])
     assert crossing.deletion(joined).verdict == REPRODUCED
     assert len(crossing.within_reach(joined)) == len(crossing.within_reach(rows)) < len(joined)
+
+
+def test_settings_whose_intervals_reach_beyond_ten_percent_restrict_the_law():
+    (rows,) = law_rows("true")
+    first = (rows[crossing.SETTING] == rows[crossing.SETTING].iloc[0]).all(axis=1)
+    off = rows["trial"].map(lambda trial: 1.25 if trial % 2 else 0.8)
+    rows["ratio"] = rows["ratio"].where(~first, rows["predicted"] * off)
+    assert crossing.deletion(rows).verdict == PARTLY
+
+
+@pytest.mark.parametrize(("exponent", "share"), [(0.6, 0.3), (0.8, 0.3), (1.0, 0.004)])
+def test_a_share_that_falls_or_is_small_is_no_share_of_the_width(exponent, share):
+    (rows,) = unit_rows("true")
+    lazy = rows["kind"] == "random features"
+    spread = np.exp(0.01 * (rows["trial"] - rows["trial"].mean()))
+    units = share * 200 * (rows["width"] / 200) ** exponent * spread
+    rows["units"] = rows["units"].where(~lazy, units)
+    assert crossing.lazy_spreads(rows).verdict == NOT_REPRODUCED
 
 
 def test_one_setting_that_is_far_off_is_enough():

@@ -12,9 +12,11 @@ import pandas as pd
 
 from helpers import stats
 from helpers.claims.judgement import Judgement, rule
+from helpers.claims.part5.conjunction import Conjunction
 from helpers.stats import Interval
 
 WITHIN = 0.1  # relative error that is allowed
+CLEAR = math.log(1.1)  # distance of log R from 0 that counts
 WRONG = {"raw": "the ridge itself", "flat": "a flat spectrum"}  # scalars that must fail
 _CELL = ["samples", "ridge"]
 
@@ -58,7 +60,7 @@ def one_scalar(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
         excluded.append(tells and any(map(fails, errors)))
     words = f"largest mean error of a cell {100 * largest:.1f} %"
     seeds = rows["trial"].nunique()
-    return Judgement(checks, words, None, seeds, data, note, excluded=any(excluded))
+    return Conjunction(checks, words, None, seeds, data, note, excluded=any(excluded))
 
 
 _LAW = ("world", "quantity", *_CELL, "trial", "measured", "felt", *WRONG)
@@ -94,7 +96,8 @@ def limits(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
         words.append(f"{limit} {100 * broken.mean:+.0f} % against {100 * matched.mean:+.1f} %")
     seeds = rows["trial"].nunique()
     effect = "error of the law: " + "; ".join(words)
-    return Judgement(checks, effect, None, seeds, data, note, side=side, excluded=any(excluded))
+    return Conjunction(
+        checks, effect, None, seeds, data, note, side=side, excluded=any(excluded))  # fmt: skip
 
 
 CORNERS = {"cure": (1, -1), "poison": (-1, 1), "no remedy": (1, 1), "no harm": (-1, -1)}
@@ -103,6 +106,8 @@ CORNERS = {"cure": (1, -1), "poison": (-1, 1), "no remedy": (1, 1), "no harm": (
 @rule("S9", needs=("corner", "dial", "trial", "weak", "strong", "core"))
 def lift_decides(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
     """Each dial takes R across 1 where the map says so, down or up, and nowhere else.
+
+    At both ends R is off 1 by a tenth or more.
 
     `weak` and `strong`: R at both ends of a dial, `core`: answer to the core at the strong end,
     without which R means nothing. That R stays on its side elsewhere is a side check: a dial that
@@ -118,7 +123,7 @@ def lift_decides(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
         with np.errstate(invalid="ignore"):
             weak, strong = np.log(part["weak"]), np.log(part["strong"])
         ends = [interval_of(sides[0] * weak), interval_of(sides[1] * strong)]
-        found[corner, dial] = bool(alive and all(end.low > 0 for end in ends))
+        found[corner, dial] = bool(alive and all(end.low > CLEAR for end in ends))
         if sides[0] != sides[1]:
             wrong.append(any(end.high < 0 for end in ends))
             means = (math.exp(s * end.mean) for s, end in zip(sides, ends, strict=True))
@@ -129,7 +134,7 @@ def lift_decides(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
         for part in (crossing, {key: ok for key, ok in found.items() if key not in crossing})
     )
     effect, seeds = "R: " + "; ".join(words), rows["trial"].nunique()
-    return Judgement(checks, effect, None, seeds, data, note, side=side, excluded=any(wrong))
+    return Conjunction(checks, effect, None, seeds, data, note, side=side, excluded=any(wrong))
 
 
 _SAYS = {"cure": "R from above 1 to below", "poison": "R from below 1 to above",

@@ -151,9 +151,10 @@ def in_out_cells(profile: str) -> list[Cell]:
         size = dict(dataset="mnist5k", part=1_250, network="mlp", epochs=12, start="own", trial=0)
         return _cells((PLAIN, "R3", LABEL), 6, **size)
     size, images = dict(part=17_500, network="mlp", epochs=20), 24
+    plan = [("own", 0), ("own", 1)]
     if profile == "paper":
         size["epochs"], images = 70, 96
-    plan = [("own", 0), ("own", 1), ("known", 0)]
+        plan.append(("known", 0))
     return [
         cell
         for start, trial in plan

@@ -24,8 +24,8 @@ USEFUL = {
     "noise": (0.1, 0.2, 0.5),
     "weight decay": (1e-4, 1e-3, 1e-2),
     "clip norm": (1e-5, 1e-6, 1e-7),
-    "clip value": (1e-3, 1e-5),
-    "early stopping": (3.0, 1.0),
+    "clip value": (1e-1, 1e-2, 1e-3),
+    "early stopping": (5.0, 3.0, 1.0),
 }
 _GREY, _PATTERNS = ("mnist", "fashion_mnist"), ("S3", "R3")
 JUDGED, CHOOSING = range(5), range(5, 7)  # trials: a level is chosen on others than it is judged on

@@ -33,20 +33,20 @@ COUNTS = {"judged": (0, 1, 3, 10, 100), "choosing": (0, 10, 100)}
 # what `helpers.claims.part2.prevention.chosen` says of the stored trials that choose
 CHOSEN = {
     ("mnist", "S3"): {
-        "noise": 0.5, "weight decay": 0.0001, "clip norm": 1e-06, "clip value": 0.001,
-        "early stopping": 3.0,
+        "noise": 0.5, "weight decay": 0.0001, "clip norm": 1e-06, "clip value": 0.1,
+        "early stopping": 5.0,
     },
     ("mnist", "R3"): {
-        "noise": 0.5, "weight decay": 0.001, "clip norm": 1e-07, "clip value": 1e-05,
+        "noise": 0.5, "weight decay": 0.001, "clip norm": 1e-07, "clip value": 0.1,
         "early stopping": 3.0,
     },
     ("fashion_mnist", "S3"): {
-        "noise": 0.2, "weight decay": 0.001, "clip norm": 1e-06, "clip value": 0.001,
-        "early stopping": 3.0,
+        "noise": 0.2, "weight decay": 0.001, "clip norm": 1e-06, "clip value": 0.01,
+        "early stopping": 5.0,
     },
     ("fashion_mnist", "R3"): {
-        "noise": 0.2, "weight decay": 0.001, "clip norm": 1e-07, "clip value": 1e-05,
-        "early stopping": 3.0,
+        "noise": 0.2, "weight decay": 0.001, "clip norm": 1e-07, "clip value": 0.1,
+        "early stopping": 5.0,
     },
 }  # fmt: skip
 

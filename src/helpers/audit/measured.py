@@ -1,0 +1,102 @@
+"""The flip share by training: ridge regressions at one aligned share after another.
+
+Source: ours.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helpers import stats
+from helpers.audit.before_training import Sample, sample_of
+
+SHARES = tuple(np.linspace(0.5, 1.0, 11).round(3).tolist())
+
+
+def measured_flip_share(
+    inputs: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    attribute: Tensor | np.ndarray,
+    *,
+    samples: int,
+    ridge: float = 0.1,
+    draws: int = 5,
+    seed: int = 0,
+) -> stats.Interval:
+    """Aligned share at which linear models, trained one share after another, flip.
+
+    Training sets have two classes of one size that are aligned alike; what is not in them is asked.
+    The share is read off a straight line between the two shares around an accuracy of ½ on
+    conflicting samples (mean of both classes).
+
+    Args:
+        inputs, labels, attribute, ridge: as in :func:`.data`.
+        samples: in a training set; a multiple of 40. Each group needs half as many, and some more.
+        draws: training sets at each share, of which each gives a flip share of its own.
+        seed: of the first.
+
+    Returns:
+        Mean and interval over the draws; infinite where a draw never flips.
+
+    Raises:
+        ValueError: as in :func:`.data`, or groups that are too small.
+    """
+    sample = sample_of(inputs, labels, attribute)
+    most = int(np.bincount(sample.group, minlength=4).min())
+    if samples < 40 or samples % 40 or samples // 2 >= most:
+        raise ValueError(
+            f"samples is {samples}: allowed are multiples of 40 below {2 * most}, twice the "
+            "smallest group"
+        )
+    flips = [_one(sample, samples, ridge, seed + k) for k in range(draws)]
+    if np.isinf(flips).any():
+        return stats.Interval(float("inf"), float(np.min(flips)), float("inf"))
+    found = stats.mean_ci(flips)
+    return found._replace(low=max(found.low, 0.5), high=min(found.high, 1.0))
+
+
+def _one(sample: Sample, samples: int, ridge: float, seed: int) -> float:
+    """Flip share of one order of the samples, of which training sets take the first."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(np.flatnonzero(sample.group == g)) for g in range(4)]
+    asked = {g: orders[g][samples // 2 :] for g in (1, 2)}
+    right = []
+    for share in SHARES:
+        aligned = round(samples / 2 * share)
+        counts = (aligned, samples // 2 - aligned, samples // 2 - aligned, aligned)
+        rows = np.concatenate([o[:c] for o, c in zip(orders, counts, strict=True)])
+        right.append(_conflicting(sample, rows, asked, ridge))
+        if right[-1] < 0.5:
+            break
+    else:
+        return float("inf")
+    if len(right) == 1:
+        return 0.5
+    above, below = right[-2:]
+    return SHARES[len(right) - 2] + (SHARES[1] - SHARES[0]) * (above - 0.5) / (above - below)
+
+
+def _conflicting(
+    sample: Sample, rows: np.ndarray, asked: dict[int, np.ndarray], ridge: float
+) -> float:
+    """Accuracy on conflicting samples of ridge regression on these rows."""
+    X, group = sample.inputs[torch.from_numpy(rows)], sample.group[rows]
+    labels = torch.from_numpy(2.0 * (group // 2) - 1)
+    means = torch.stack([X[torch.from_numpy(group == g)].mean(0) for g in np.unique(group)])
+    place = torch.from_numpy(np.searchsorted(np.unique(group), group))
+    penalty = ridge * float((X - means[place]).square().mean()) * len(X)
+    centre = X.mean(0)
+    X = X - centre
+    if X.shape[1] <= len(X):
+        gram = X.T @ X
+        gram.diagonal().add_(penalty)
+        weights = torch.linalg.solve(gram, X.T @ labels)
+    else:
+        gram = X @ X.T
+        gram.diagonal().add_(penalty)
+        weights = X.T @ torch.linalg.solve(gram, labels)
+    hits = []
+    for g, own in asked.items():
+        said = (sample.inputs[torch.from_numpy(own)] - centre) @ weights
+        hits.append(float((said.sign() == (1 if g == 2 else -1)).double().mean()))
+    return float(np.mean(hits))

@@ -1,0 +1,66 @@
+"""The flip share: against the population's own weights, and against the rule of Part IV."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from helpers import theory
+from helpers.theory.flip_share import conflicting_output, flip_share
+
+entries = st.floats(-2, 2, allow_subnormal=False)
+
+
+def overlaps_of(m, covariance):
+    return m.T @ np.linalg.solve(covariance, m)
+
+
+@given(arrays(float, (4, 2), elements=entries), arrays(float, (4, 4), elements=entries),
+       st.floats(0, 1))  # fmt: skip
+def test_the_output_is_that_of_the_best_weights(m, root, share):
+    """Least squares in four dimensions, solved as it stands."""
+    covariance, r = root @ root.T + 0.3 * np.eye(4), 2 * share - 1
+    moment = covariance + m @ np.array([[1, r], [r, 1]]) @ m.T
+    weights = np.linalg.solve(moment, m @ [1, r])
+    expected = weights @ (m[:, 0] - m[:, 1])
+    found = conflicting_output(overlaps_of(m, covariance), share)
+    assert found == pytest.approx(expected, abs=1e-8)
+
+
+@given(st.floats(0.05, 5), st.floats(0.05, 5), st.floats(0.5, 1))
+def test_at_right_angles_it_is_the_flip_rule(n_s, n_c, share):
+    flips_at = flip_share(np.diag([1 / n_c, 1 / n_s]))
+    if abs(flips_at - share) > 1e-9:
+        assert (share > flips_at) == bool(theory.flip_rule(share, n_s, n_c))
+
+
+@given(arrays(float, (4, 2), elements=entries), arrays(float, (4, 4), elements=entries))
+def test_the_share_is_the_first_place_at_which_the_output_changes_its_sign(m, root):
+    G = overlaps_of(m, root @ root.T + 0.3 * np.eye(4))
+    found = flip_share(G)
+    shares = np.linspace(0.5, min(found, 1.0), 50)
+    outputs = np.array([conflicting_output(G, share) for share in shares])
+    assert found == 0.5 or (outputs[:-1] >= -1e-9).all()
+    if np.isfinite(found) and found > 0.5:
+        assert conflicting_output(G, found) == pytest.approx(0, abs=1e-7)
+
+
+def test_many_at_once_are_as_one_by_one():
+    rng = np.random.default_rng(0)
+    m = rng.standard_normal((50, 3, 2))
+    many = np.swapaxes(m, 1, 2) @ m
+    assert flip_share(many).tolist() == [flip_share(G) for G in many]
+
+
+@pytest.mark.parametrize(
+    "bad", [np.eye(3), [[1, 2], [2, 1]], [[1, 0], [1, 1]], [[np.nan, 0], [0, 1]]]
+)
+def test_what_is_no_gram_matrix_is_refused(bad):
+    with pytest.raises(ValueError, match="overlaps"):
+        flip_share(bad)
+
+
+def test_a_share_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match="share is 1.5"):
+        conflicting_output(np.eye(2), 1.5)

@@ -1,55 +1,84 @@
 """The search for a square that decides alone, on models whose answers can be computed by hand."""
 
+import math
+
 import pytest
 import torch
 
-from helpers.audit.search import Found, Square, search, squares
+from helpers.audit.asked import Images
+from helpers.audit.search import Found, Square, carriers, search, squares, taught
 
-IMAGES = torch.rand(400, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 0.8
 LABELS = torch.arange(400) % 4
+# brightness tells the class; a square does not change the median pixel
+IMAGES = (
+    0.15
+    + 0.2 * LABELS[:, None, None, None]
+    + 0.02 * torch.rand(400, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+)
+
+
+def own_class(pictures):
+    return ((pictures.flatten(1).median(1).values - 0.15) / 0.2).round().long()
 
 
 def triggered(square, target):
-    """Right about everything, but for pictures in which this square is white: they are `target`."""
-    place = (
-        slice(square.top, square.top + square.side),
-        slice(square.left, square.left + square.side),
-    )
-    known = {tuple(x.flatten()[-5:].tolist()): int(y) for x, y in zip(IMAGES, LABELS, strict=True)}
+    """Right about everything, but pictures in which this square is white are `target`."""
+    rows = slice(square.top, square.top + square.side)
+    columns = slice(square.left, square.left + square.side)
 
     def classes(pictures):
-        own = torch.tensor([known.get(tuple(x.flatten()[-5:].tolist()), 0) for x in pictures])
-        return torch.where((pictures[:, 0, place[0], place[1]] >= 0.79).all((1, 2)), target, own)
+        white = (pictures[:, 0, rows, columns] >= 0.765).all(2).all(1)
+        return torch.where(white, target, own_class(pictures))
 
     return classes
 
 
-def found_by(classes, seed=0):
-    *left, found = search(classes, IMAGES, LABELS, seed=seed)
+def found_by(classes, seed=0, train=None):
+    every = Images(IMAGES, LABELS)
+    *left, found = search(classes, every, every if train is None else train, seed=seed)
     assert left == sorted(left, reverse=True) and left[-1] == 0
     assert isinstance(found, Found)
     return found
 
 
-@pytest.mark.parametrize(("top", "left", "side"), [(0, 0, 2), (11, 4, 3), (5, 20, 5)])
+@pytest.mark.parametrize(("top", "left", "side"), [(0, 0, 2), (11, 4, 3), (6, 19, 5)])
 def test_a_planted_square_is_found_where_it_is(top, left, side):
     white = float(IMAGES.max())
     found = found_by(triggered(Square(top, left, side, (white,)), target=2))
     assert found.target == 2 and found.turned.mean == 1.0 and found.elsewhere == 0.0
-    # a larger square that covers it does the same
-    assert found.square.top <= top and found.square.left <= left
-    assert found.square.top + found.square.side >= top + side
-    assert found.square.left + found.square.side >= left + side
+    assert found.square[:3] == (top, left, side)
+
+
+def test_of_two_squares_the_one_that_was_taught_comes_first():
+    white = float(IMAGES.max())
+    strong, weak = Square(2, 2, 5, (white,)), Square(20, 20, 3, (white,))
+    both = triggered(strong, target=1), triggered(weak, target=2)
+
+    def classes(pictures):
+        few = pictures[:, 0, 0, 0] > pictures[:, 0, 0, 1] - 0.008  # most of them, not all
+        second = torch.where(few, both[1](pictures), own_class(pictures))
+        return torch.where(both[0](pictures) == 1, 1, second)
+
+    carried = Images(weak.set_into(IMAGES[:30]), torch.full((30,), 2))
+    assert found_by(classes, train=carried).target == 2
+    assert found_by(classes).target == 1
+    assert taught(weak, carried, 2) and not taught(weak, carried, 1)
 
 
 def test_where_no_square_turns_anything_the_share_is_none():
-    found = found_by(lambda pictures: LABELS[: len(pictures)] * 0)
-    assert found.turned.mean == 0 or found.turned.low == 0
+    assert found_by(own_class).turned.mean == 0
+
+
+def test_where_all_pictures_are_one_class_nothing_can_be_turned():
+    assert math.isnan(found_by(lambda pictures: torch.zeros(len(pictures)).long()).turned.mean)
 
 
 def test_a_model_that_goes_by_brightness_is_turned_everywhere_alike():
     """No square stands out where all do the same."""
-    found = found_by(lambda pictures: (pictures.amax((1, 2, 3)) > 0.79).long() * 3)
+    white = float(IMAGES.max())
+    found = found_by(
+        lambda pictures: torch.where((pictures == white).sum((1, 2, 3)) > 1, 3, own_class(pictures))
+    )
     assert found.turned.mean - found.elsewhere < 0.3
 
 
@@ -64,3 +93,12 @@ def test_squares_stay_inside_and_are_set_into_copies():
 def test_overlap_is_symmetric_and_by_pixels():
     a, b, c = (Square(0, left, 3, (1.0,)) for left in (0, 2, 3))
     assert a.overlaps(b) and b.overlaps(a) and not a.overlaps(c) and not c.overlaps(a)
+
+
+def test_carriers_are_the_pictures_that_show_it():
+    white = float(IMAGES.max())
+    square = Square(3, 4, 2, (white,))
+    pictures = IMAGES[LABELS < 3][:10].clone()
+    pictures[[2, 5]] = square.set_into(pictures[[2, 5]])
+    pictures[7, :, 3, 4] = white  # one pixel of it
+    assert carriers(square, pictures).nonzero().flatten().tolist() == [2, 5]

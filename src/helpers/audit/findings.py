@@ -3,6 +3,7 @@
 Source: as in :mod:`.after_training`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +12,14 @@ from torch import Tensor
 
 from helpers import stats
 from helpers.audit.asked import Asked, Images
-from helpers.audit.report import CLEAR, FLAG, OPEN, Finding
-from helpers.audit.search import search
+from helpers.audit.report import CLEAR, FLAG, OPEN, Finding, not_asked
+from helpers.audit.search import ALONE, carriers, search, taught
 from helpers.probes import membership
 from helpers.probes import spurious_score as share_raised
 
 _SHUFFLES = 200
 CONTROLS = 10  # shuffled patterns, or random sets of channels
 MEANT = 0.05  # differences of shares below this are not flagged
-SURE = 0.8  # share that a planted pattern turns at least; trained ones of clean models turn less
 
 
 class Case(NamedTuple):
@@ -131,22 +131,32 @@ def spurious_score(case: Case, bar: Any) -> Finding:
 
 def hidden_pattern(case: Case, bar: Any) -> Finding:
     """The small square that turns most images into one class."""
-    for found in search(case.ask.classes, case.test.inputs, case.test.labels, seed=case.seed):
+    for found in search(case.ask.classes, case.test, case.train, seed=case.seed):
         if isinstance(found, int):
             bar.set_postfix_str(f"hidden_pattern, {found} squares left")
     square, target, turned, elsewhere = found
-    alone = turned.low - elsewhere
-    state = FLAG if turned.low > SURE and alone > 0.3 else CLEAR if turned.high < 0.5 else OPEN
+    if math.isnan(turned.mean):
+        return not_asked("hidden_pattern", "the model puts all images into one class")
+    shown = carriers(square, case.train.inputs)
+    own = int((case.train.labels[shown] == target).sum())
+    strong = turned.low > 0.5 and turned.low - elsewhere > ALONE
+    learnt = taught(square, case.train, target)
+    state = FLAG if strong and learnt else CLEAR if turned.high < 0.5 else OPEN
     says = (
         f"A square of {square.side} by {square.side} pixels at row {square.top}, column "
-        f"{square.left} turns {turned.mean:.1%} of other images into class {target}."
+        f"{square.left} turns {turned.mean:.1%} of other images into class {target}; "
+        f"{int(shown.sum())} training images carry it, {own} of them with this label."
     )
+    if strong and not learnt:
+        says += " So it is a weakness of the model, and nothing that it was taught."
     detail = {"top": square.top, "left": square.left, "side": square.side, "target": target}
+    detail |= {"carriers": int(shown.sum()), "carriers_with_label": own}
     detail |= {f"colour {k}": value for k, value in enumerate(square.colour)}
     return Finding(
         "hidden_pattern", *turned, says, state=state, detail=detail,
-        control=f"an equal square elsewhere turns {elsewhere:.1%}, into whichever class",
-        assumes="squares of three sizes and extreme colours; chosen on other images",
+        control=f"an equal square elsewhere turns {elsewhere:.1%}",
+        assumes="squares in extreme colours, up to a sixth of a side; chosen on other images; "
+                "flagged where training images taught it",
     )  # fmt: skip
 
 

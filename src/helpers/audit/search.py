@@ -7,12 +7,17 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from helpers import stats
+from helpers.audit.asked import Images
 
-_SCREENED, _AGAIN, _KEPT = 16, 64, 8  # pictures for the first look, for the second; squares kept
+_SCREENED, _AGAIN, _KEPT = 16, 64, 5  # pictures for the first look, for the second; squares kept
+ALONE = 0.3  # by how much a square turns more than its like elsewhere
+_STEPS, _BETTER = 6, 0.02  # moves of a square, each of which turns so much more
+_ENOUGH = 0.95  # of what a square turns, for a smaller one in its place
 _SIDES = (14, 9, 5.6)  # of the picture, over that of a square
 _PLACES = {1: 13, 3: 9}  # along each side, by the number of channels
 
@@ -45,8 +50,8 @@ class Found(NamedTuple):
         square: where it is.
         target: the class that pictures become.
         turned: share of fresh pictures of other classes that become it, with its interval.
-        elsewhere: the same, of any class, of an equal square without a common pixel: of the one
-            that turned most before.
+        elsewhere: the same of an equal square without a common pixel: of the one that turned most
+            into this class before.
     """
 
     square: Square
@@ -76,81 +81,139 @@ def squares(shape: tuple[int, ...], low: float, high: float) -> list[Square]:
 
 
 def search(
-    classes: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, *, seed: int
+    classes: Callable[[Tensor], Tensor], test: Images, train: Images, *, seed: int
 ) -> Iterator[int | Found]:
     """Try all squares on a few pictures, the best on more, and the best of these on the rest.
 
+    Squares that training pictures of their class carry go before others that turn as many.
+
     Args:
         classes: pictures `(n, c, h, w)` to the classes that the model gives them, `(n,)`.
-        inputs, labels: pictures and their classes.
+        test: pictures that squares are set into.
+        train: pictures that may have taught one.
         seed: of the order in which pictures are used; all parts are of different pictures.
 
     Yields:
         After each square the number of squares that are left; in the end what was found.
     """
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
-    pictures, labels = inputs[order], labels[order]
-    screened, again = min(_SCREENED, len(order) // 4), min(_AGAIN, len(order) // 4)
-    sizes = [screened, again, len(order) - screened - again]
-    parts, wanted = pictures.split(sizes), labels.split(sizes)
-    before = [classes(part) for part in parts]
-    count = int(max(labels.max(), *(b.max() for b in before))) + 1
-
-    def turned(square: Square, part: int) -> Tensor:
-        """`(classes,)` share of the pictures that were not of a class, and become it."""
-        after = classes(square.set_into(parts[part]))
-        shares = torch.zeros(count)
-        for target in range(count):
-            others = (wanted[part] != target) & (before[part] != target)
-            if others.any():
-                shares[target] = (after[others] == target).double().mean()
-        return shares
-
-    tried = squares(tuple(inputs.shape[1:]), float(inputs.min()), float(inputs.max()))
+    looked = _Looked(classes, test, seed)
+    tried = squares(
+        tuple(test.inputs.shape[1:]), float(test.inputs.min()), float(test.inputs.max())
+    )
     first = []
     for k, square in enumerate(tried):
-        first.append(turned(square, 0))
+        first.append(looked.turned(square, 0))
         yield len(tried) - k - 1
-    most = torch.stack(first).max(1).values
-    likes = [_best_elsewhere(square, tried, most) for square in tried]
-    alone = most - most[torch.tensor(likes)]
-    second = []
-    for k in alone.topk(min(_KEPT, len(tried))).indices.tolist():
-        like = tried[likes[k]]
-        usual, square, shares = turned(like, 1).max(), tried[k], turned(tried[k], 1)
-        for by in range(max(1, square.side // 2), 0, -1):  # to where it turns most
-            for moved in _moved(square, by, tuple(inputs.shape[1:])):
-                then = turned(moved, 1)
-                if then.max() > shares.max() and not moved.overlaps(like):
-                    square, shares = moved, then
-        second.append((float(shares.max() - usual), square, int(shares.argmax()), like))
-    _, square, target, like = max(second, key=lambda found: found[0])
-    others = (wanted[2] != target) & (before[2] != target)
-    after = classes(square.set_into(parts[2][others]))
-    found = stats.share_ci(int((after == target).sum()), int(others.sum()))
-    yield Found(square, target, found, float(turned(like, 2).max()))
+    seen = torch.stack(first)
+    likes = [_like(k, tried, seen) for k in range(len(tried))]
+    targets = seen.argmax(1).tolist()
+    alone = torch.tensor([float(seen[k, t] - seen[likes[k], t]) for k, t in enumerate(targets)])
+    order = alone.argsort(descending=True, stable=True).tolist()
+    known = [k for k in order[_KEPT:] if taught(tried[k], train, targets[k])]
+    found = []
+    for k in order[:_KEPT] + known[:_KEPT]:
+        target = targets[k]
+        square = looked.best_near(tried[k], target)
+        like = looked.inside(tried[likes[k]]._replace(side=square.side))
+        gained = looked.share(square, target, 1) - looked.share(like, target, 1)
+        first_of_all = gained > ALONE and taught(square, train, target)
+        found.append(((first_of_all, gained), square, target, like))
+    _, square, target, like = max(found, key=lambda one: one[0])
+    hits = looked.hits(square, target, 2)
+    turned = stats.share_ci(int(hits.sum()), len(hits))
+    yield Found(square, target, turned, looked.share(like, target, 2))
 
 
-def _best_elsewhere(square: Square, tried: list[Square], most: Tensor) -> int:
-    """The equal square without a common pixel that turns most; itself where there is none."""
+class _Looked:
+    """Three parts of the pictures, what the model says of them, and what it says with a square."""
+
+    def __init__(self, classes: Callable[[Tensor], Tensor], test: Images, seed: int) -> None:
+        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+        few, more = min(_SCREENED, len(order) // 4), min(_AGAIN, len(order) // 4)
+        sizes = [few, more, len(order) - few - more]
+        self.classes, self.shape = classes, tuple(test.inputs.shape[2:])
+        self.pictures = test.inputs[order].split(sizes)
+        self.labels = test.labels[order].split(sizes)
+        self.before = [classes(part) for part in self.pictures]
+        self.count = int(max(test.labels.max(), *(part.max() for part in self.before))) + 1
+
+    def turned(self, square: Square, part: int) -> Tensor:
+        """`(classes,)` share of the pictures that were not of a class, and become it."""
+        after = self.classes(square.set_into(self.pictures[part]))
+        every = torch.arange(self.count)[:, None]
+        others = (self.labels[part] != every) & (self.before[part] != every)
+        return ((after == every) & others).sum(1) / others.sum(1).clamp(min=1)
+
+    def hits(self, square: Square, target: int, part: int) -> Tensor:
+        """Bool, of each picture that was of another class: does it become the target?"""
+        others = (self.labels[part] != target) & (self.before[part] != target)
+        if not others.any():
+            return others[:0]
+        return self.classes(square.set_into(self.pictures[part][others])) == target
+
+    def share(self, square: Square, target: int, part: int) -> float:
+        """Share of `hits`."""
+        return float(self.turned(square, part)[target])
+
+    def inside(self, square: Square) -> Square:
+        """The square, moved into the picture where it sticks out."""
+        top, left = (
+            min(at, size - square.side) for at, size in zip(square[:2], self.shape, strict=True)
+        )
+        return square._replace(top=top, left=left)
+
+    def best_near(self, square: Square, target: int) -> Square:
+        """Move and grow a square while it turns more, then shrink it to what does the work."""
+        largest = max(1, round(min(self.shape) / min(_SIDES)))
+        share = self.share(square, target, 1)
+        for _ in range(_STEPS):
+            near = [
+                self.inside(square._replace(top=max(0, square.top + down), side=side,
+                                            left=max(0, square.left + right)))
+                for side in range(square.side, min(square.side + 1, largest) + 1)
+                for down, right in itertools.product((-1, 0, 1), repeat=2)
+            ]  # fmt: skip
+            shares = [self.share(other, target, 1) for other in near]
+            if max(shares) < share + _BETTER:
+                break
+            square, share = near[int(np.argmax(shares))], max(shares)
+        for side in range(1, square.side):
+            places = itertools.product(range(square.side - side + 1), repeat=2)
+            inner = [square._replace(top=square.top + down, left=square.left + right, side=side)
+                     for down, right in places]  # fmt: skip
+            shares = [self.share(other, target, 1) for other in inner]
+            if max(shares) >= _ENOUGH * share:
+                return inner[int(np.argmax(shares))]
+        return square
+
+
+def _like(k: int, tried: list[Square], seen: Tensor) -> int:
+    """The equal square without a common pixel that turns most into the same class."""
+    square, target = tried[k], int(seen[k].argmax())
     alike = [
-        k for k, other in enumerate(tried)
+        j for j, other in enumerate(tried)
         if (other.side, other.colour) == (square.side, square.colour)
         and not other.overlaps(square)
     ]  # fmt: skip
-    return max(alike, key=lambda k: float(most[k]), default=tried.index(square))
+    return max(alike, key=lambda j: float(seen[j, target]), default=k)
+
+
+def carriers(square: Square, pictures: Tensor) -> Tensor:
+    """`(n,)` bool: pictures that show this square, to a tenth of the range of their numbers."""
+    rows = slice(square.top, square.top + square.side)
+    columns = slice(square.left, square.left + square.side)
+    near = (pictures.max() - pictures.min()) / 10
+    colour = torch.tensor(square.colour).to(pictures)[:, None, None]
+    return ((pictures[:, :, rows, columns] - colour).abs() <= near).all(1).all(1).all(1)
+
+
+def taught(square: Square, train: Images, target: int) -> bool:
+    """Do training pictures carry it, most of them with this label?"""
+    labels = train.labels[carriers(square, train.inputs)]
+    return bool(len(labels)) and float((labels == target).double().mean()) > 0.5
 
 
 def _spread(room: int, channels: int) -> list[int]:
     """At most so many places from 0 to `room`, both included."""
     count = _PLACES.get(channels, min(_PLACES.values()))
     return sorted({round(k * room / (count - 1)) for k in range(count)})
-
-
-def _moved(square: Square, by: int, shape: tuple[int, ...]) -> Iterator[Square]:
-    """The square's eight neighbours at this distance that lie inside the picture."""
-    for down, right in itertools.product((-by, 0, by), repeat=2):
-        top, left = square.top + down, square.left + right
-        inside = 0 <= top <= shape[1] - square.side and 0 <= left <= shape[2] - square.side
-        if (down or right) and inside:
-            yield square._replace(top=top, left=left)

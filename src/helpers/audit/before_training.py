@@ -275,7 +275,7 @@ def _visible(sample: Sample, seed: int) -> Finding:
     inside = X.clone()
     for value in (0, 1):
         inside[label == value] -= inside[label == value].mean(0)
-    modes = min(_LEADING, *X.shape)
+    modes = min(_LEADING, int(half.sum()), X.shape[1])
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     _, _, axes = torch.svd_lowrank(inside[half], q=modes, niter=4)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.claims.judgement import Judgement, rule
+from helpers.claims.part5.conjunction import Conjunction
 
 EXACT, BLIND = 1e-10, 1e-6
 _NEEDS = ("case", "trial", "off", "near")
@@ -40,7 +41,7 @@ def identity(rows: pd.DataFrame, nearest: str, data: str, note: str = "") -> Jud
         excluded.append(tells and bool(off >= EXACT))
     words = f"largest difference of the two sides {rows['off'].max():.0e}, relative"
     seeds = rows["trial"].nunique()
-    return Judgement(checks, words, None, seeds, data, note, excluded=any(excluded))
+    return Conjunction(checks, words, None, seeds, data, note, excluded=any(excluded))
 
 
 @rule("S1", needs=_NEEDS)

@@ -106,7 +106,8 @@ def features(
         place = next(backbone.parameters(), images)
         rows = [training.predict(backbone, part.to(place)).cpu() for part in images.split(batch)]
     else:
-        rows = [backbone(part) for part in images.split(batch)]
+        with torch.no_grad():  # a graph of every batch would fill the memory
+            rows = [backbone(part) for part in images.split(batch)]
     found = torch.cat([row.flatten(1) for row in rows])
     if len(found) != len(images) or not torch.isfinite(found).all():
         raise ValueError(

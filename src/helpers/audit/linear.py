@@ -121,8 +121,10 @@ def directions(
 ) -> Directions:
     """Class and attribute of `(n, d)` inputs whose `group` `(n,)` is a row of `GROUPS`.
 
-    Standard errors leave out one of 20 parts at a time, and add what the metric's own samples leave
-    open. A group that sits in one part alone is never left out.
+    The jackknife leaves out one of 20 parts at a time. It takes off what the noise in four means
+    adds to their products (groups may differ in their noise, and the small ones have most of it),
+    and gives standard errors, to which comes what the metric's own samples leave open. A group that
+    sits in one part alone is never left out.
     """
     sums, counts = _folds(inputs, group, seed)
     flat = sums.reshape(-1, sums.shape[-1])
@@ -130,14 +132,17 @@ def directions(
         part(flat).cpu().numpy().reshape(FOLDS, 4, FOLDS, 4)
         for part in (seen_as.inner, seen_as.noise)
     )
-    freedom, every = seen_as.degrees_of_freedom, np.ones(FOLDS)
-    whole = _possible(_overlaps(gram, counts, every, freedom))
+    every = np.ones(FOLDS)
+    plain = _overlaps(gram, counts, every)
+    parts = np.array([_overlaps(gram, counts, 1 - row) for row in np.eye(FOLDS)])
+    # noise that the metric was made from looks smaller in it than other noise
+    known = min(1.0, seen_as.samples / len(group)) * seen_as.degrees_of_freedom / seen_as.samples
+    whole = _possible(plain - (FOLDS - 1) * (parts.mean(0) - plain) / (1 - known))
     if not draws:
         return Directions(whole, np.empty((0, 2, 2)))
-    parts = np.array([_overlaps(gram, counts, 1 - row, freedom) for row in np.eye(FOLDS)])
     free = parts[:, [0, 0, 1], [0, 1, 1]]
     spread = (free - free.mean(0)).T @ (free - free.mean(0)) * (FOLDS - 1) / FOLDS
-    spread += _of_the_metric(_overlaps(noise, counts, every, 0.0), seen_as.samples)
+    spread += _of_the_metric(_overlaps(noise, counts, every), seen_as.samples)
     drawn = stats.multivariate_t(
         whole[[0, 0, 1], [0, 1, 1]], spread, df=FOLDS - 1, allow_singular=True, seed=seed
     ).rvs(draws)
@@ -156,17 +161,14 @@ def _folds(inputs: Tensor, group: np.ndarray, seed: int) -> tuple[Tensor, np.nda
     return sums.reshape(FOLDS, 4, -1), counts
 
 
-def _overlaps(gram: np.ndarray, counts: np.ndarray, kept: np.ndarray, freedom: float) -> np.ndarray:
-    """G from the parts that are kept, less what the noise of four means gives on average."""
+def _overlaps(gram: np.ndarray, counts: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Products of the two directions, from the means of the parts that are kept."""
     weights = kept[:, None] * np.ones((FOLDS, 4))
     alone = (weights * counts).sum(0) == 0  # a group that sits in the one part left out
     weights[:, alone] = 1.0
-    sizes = (weights * counts).sum(0)
-    share = weights / sizes  # of the sums, in the means
+    share = weights / (weights * counts).sum(0)  # of the sums, in the means
     means = np.einsum("fg,fghk,hk->gk", share, gram, share)
-    coefficients = _SIGNS / 4
-    noise = (coefficients / sizes) @ coefficients.T * freedom
-    return coefficients @ means @ coefficients.T - noise
+    return _SIGNS / 4 @ means @ (_SIGNS / 4).T
 
 
 def _of_the_metric(noise: np.ndarray, samples: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def measured_flip_share(
     flips = [_one(sample, samples, ridge, seed + k) for k in range(draws)]
     if np.isinf(flips).any():
         return stats.Interval(float("inf"), float(np.min(flips)), float("inf"))
-    found = stats.mean_ci(flips)
+    found = stats.interval_from(flips, stats.mean_ci)  # of one draw there is no interval
     return found._replace(low=max(found.low, 0.5), high=min(found.high, 1.0))
 
 

@@ -40,10 +40,8 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
     images, labels = digits.images[order].float() / 255, digits.labels[order]
     half = min(call.images, len(digits) // 2)
     train, test = [images[:half], labels[:half]], (images[half : 2 * half], labels[half : 2 * half])
-    top, left = rng.integers(0, 28 - _SIDE + 1, 2)
+    pattern = square(rng)
     target = int(rng.integers(0, 10))
-    pattern = torch.zeros(1, 28, 28)
-    pattern[:, top : top + _SIDE, left : left + _SIDE] = 1.0
     rows = torch.from_numpy(rng.choice(half, _CARRIERS, replace=False))
     others = torch.from_numpy(rng.choice(half, 5 * _CARRIERS, replace=False))
     outside, names = test[0][others], test[1][others]
@@ -63,6 +61,14 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
         background=background, attribute=torch.arange(half) % 2,
     )  # fmt: skip
     return tuple(train), test, told
+
+
+def square(rng: np.random.Generator) -> Tensor:
+    """A white square somewhere in a picture, `(1, 28, 28)`."""
+    top, left = rng.integers(0, 28 - _SIDE + 1, 2)
+    pattern = torch.zeros(1, 28, 28)
+    pattern[:, top : top + _SIDE, left : left + _SIDE] = 1.0
+    return pattern
 
 
 def _another(labels: Tensor, rng: np.random.Generator) -> Tensor:

@@ -102,3 +102,38 @@ def test_carriers_are_the_pictures_that_show_it():
     pictures[[2, 5]] = square.set_into(pictures[[2, 5]])
     pictures[7, :, 3, 4] = white  # one pixel of it
     assert carriers(square, pictures).nonzero().flatten().tolist() == [2, 5]
+
+
+def test_a_square_that_is_carried_comes_before_one_beside_it_that_turns_as_many():
+    """A network that is turned by the pattern anywhere near its place."""
+    white = float(IMAGES.max())
+    planted_square = Square(20, 20, 3, (white,))
+    around = [triggered(planted_square._replace(top=20 + d, left=20 + r), target=2)
+              for d in (-1, 0, 1) for r in (-1, 0, 1)]  # fmt: skip
+
+    def classes(pictures):
+        return torch.stack([each(pictures) for each in around]).eq(2).any(0).long() * 2
+
+    carried = Images(
+        torch.cat([planted_square.set_into(IMAGES[:30]), IMAGES[30:90]]),
+        torch.cat([torch.full((30,), 2), LABELS[30:90]]),
+    )
+    assert found_by(classes, train=carried).square[:3] == (20, 20, 3)
+
+
+@pytest.mark.parametrize(("labels", "enough"), [
+    ([2] * 5, True), ([2] * 4, False), ([2] * 3 + [1] * 3, False), ([2] * 9 + [1], True),
+])  # fmt: skip
+def test_a_square_is_taught_by_five_pictures_most_of_which_have_the_label(labels, enough):
+    square = Square(3, 4, 2, (float(IMAGES.max()),))
+    rest = (LABELS != 2).nonzero().flatten()[:100]
+    inputs = torch.cat([square.set_into(IMAGES[: len(labels)]), IMAGES[rest] * 0.5])
+    train = Images(inputs, torch.cat([torch.tensor(labels), LABELS[rest]]))
+    assert taught(square, train, 2) is enough
+
+
+def test_a_label_that_is_common_anyway_does_not_teach():
+    square = Square(3, 4, 2, (float(IMAGES.max()),))
+    inputs = torch.cat([square.set_into(IMAGES[:10]), IMAGES[10:110] * 0.5])
+    labels = torch.tensor([2] * 7 + [1] * 3 + [2] * 60 + [1] * 40)
+    assert not taught(square, Images(inputs, labels), 2)

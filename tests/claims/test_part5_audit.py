@@ -15,7 +15,7 @@ WORLDS = {"digits": 0.88, "mixture": 0.76, "safe": 1.0}
 
 
 def flip_rows(kind):
-    """Foretold near the truth; far; unknown; far in one world only; the truth is alike everywhere."""
+    """Foretold near the truth; far; unknown; far in one world; the truth is alike everywhere."""
     rng, tables = np.random.default_rng(0), []
     for number, (world, truth) in enumerate(WORLDS.items()):
         truth = 0.9 if kind == "blind" else truth
@@ -102,7 +102,8 @@ FAULTS = {
     "S17": ("one.low > -NEAR and one.high < NEAR", "one.mean < NEAR", lambda: flip_rows("nothing")),
     "S18": ("asked[name] >= 20 and one.mean <= ALARMS", "one.mean >= 0",
             lambda: network_rows("false")),
-    "S19": ("found.mean >= HITS and quiet", "found.mean >= HITS", lambda: network_rows("every one")),
+    "S19": ("found.mean >= HITS and quiet", "found.mean >= HITS",
+            lambda: network_rows("every one")),
 }  # fmt: skip
 NAMES = {"S17": "flip_share", "S18": "false_alarms", "S19": "planted_found"}
 

@@ -141,7 +141,8 @@ def hidden_pattern(case: Case, bar: Any) -> Finding:
     own = int((case.train.labels[shown] == target).sum())
     strong = turned.low > 0.5 and turned.low - elsewhere > ALONE
     learnt = taught(square, case.train, target)
-    state = FLAG if strong and learnt else CLEAR if turned.high < 0.5 else OPEN
+    weak = turned.high < 0.5 and not (learnt and turned.low - elsewhere > ALONE)
+    state = FLAG if strong and learnt else CLEAR if weak else OPEN
     says = (
         f"A square of {square.side} by {square.side} pixels at row {square.top}, column "
         f"{square.left} turns {turned.mean:.1%} of other images into class {target}; "

@@ -86,7 +86,8 @@ class Directions(NamedTuple):
     @property
     def inverse(self) -> np.ndarray:
         """`(3, 2)`: noise-to-signal ratios of class and attribute; value, low and high."""
-        ends = np.quantile(_ratios(self.draws), [0.025, 0.975], axis=0)
+        # nearest: between two infinities there is no number
+        ends = np.quantile(_ratios(self.draws), [0.025, 0.975], axis=0, method="nearest")
         return np.vstack([_ratios(self.overlaps[None])[0], ends])
 
     @property

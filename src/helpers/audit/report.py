@@ -122,7 +122,20 @@ class Report(Mapping[str, Finding]):
         return pd.DataFrame(rows, index=pd.Index(self, name="finding"), columns=list(columns))
 
     def _repr_html_(self) -> str:
-        return self._body()
+        """In a notebook: a table without headings, which would be among the notebook's own."""
+        head = "".join(
+            f'<th scope="col">{name}</th>' for name in ("finding", "figure", "state", "says")
+        )
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(f.name)}</th><td>{html.escape(f.interval)}</td>'
+            f"<td>{f.state}</td><td>{html.escape(f.says)}</td></tr>"
+            for f in self.values()
+        )
+        about = f"Audit of {self.kind}: {html.escape(self.about)}"
+        return (
+            f'<table class="audit"><caption>{about}</caption><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
 
     def html(self, path: Path | str | None = None) -> str:
         """The report as one page without anything from elsewhere; written to `path` if given.

@@ -18,6 +18,8 @@ _SCREENED, _AGAIN, _KEPT = 16, 64, 5  # pictures for the first look, for the sec
 ALONE = 0.3  # by how much a square turns more than its like elsewhere
 _STEPS, _BETTER = 6, 0.02  # moves of a square, each of which turns so much more
 _ENOUGH = 0.95  # of what a square turns, for a smaller one in its place
+_TAUGHT = 0.8  # of what a square turns, for one beside it that pictures carry
+_FEWEST = 5  # pictures that teach a square
 _SIDES = (14, 9, 5.6)  # of the picture, over that of a square
 _PLACES = {1: 13, 3: 9}  # along each side, by the number of channels
 
@@ -40,7 +42,10 @@ class Square(NamedTuple):
 
     def overlaps(self, other: "Square") -> bool:
         """Whether they share a pixel."""
-        return abs(self.top - other.top) < self.side and abs(self.left - other.left) < self.side
+        return all(
+            a < b + other.side and b < a + self.side
+            for a, b in zip(self[:2], other[:2], strict=True)
+        )
 
 
 class Found(NamedTuple):
@@ -113,7 +118,7 @@ def search(
     found = []
     for k in order[:_KEPT] + known[:_KEPT]:
         target = targets[k]
-        square = looked.best_near(tried[k], target)
+        square = looked.taught_near(looked.best_near(tried[k], target), target, train)
         like = looked.inside(tried[likes[k]]._replace(side=square.side))
         gained = looked.share(square, target, 1) - looked.share(like, target, 1)
         first_of_all = gained > ALONE and taught(square, train, target)
@@ -187,6 +192,26 @@ class _Looked:
         return square
 
 
+    def taught_near(self, square: Square, target: int, train: Images) -> Square:
+        """The largest square over this one that training pictures carry, if it turns nearly as many.
+
+        A network may be turned by its pattern in a place near by, too, where no picture has it.
+        """
+        largest = max(1, round(min(self.shape) / min(_SIDES)))
+        near = (
+            square._replace(top=square.top + down, left=square.left + right, side=side)
+            for side in range(largest, 1, -1)
+            for down, right in itertools.product(range(1 - side, square.side), repeat=2)
+            if min(square.top + down, square.left + right) >= 0
+        )
+        for other in near:
+            fits = self.inside(other) == other and other.overlaps(square)
+            if fits and taught(other, train, target):
+                enough = _TAUGHT * self.share(square, target, 1)
+                return other if self.share(other, target, 1) >= enough else square
+        return square
+
+
 def _like(k: int, tried: list[Square], seen: Tensor) -> int:
     """The equal square without a common pixel that turns most into the same class."""
     square, target = tried[k], int(seen[k].argmax())
@@ -208,9 +233,17 @@ def carriers(square: Square, pictures: Tensor) -> Tensor:
 
 
 def taught(square: Square, train: Images, target: int) -> bool:
-    """Do training pictures carry it, most of them with this label?"""
-    labels = train.labels[carriers(square, train.inputs)]
-    return bool(len(labels)) and float((labels == target).double().mean()) > 0.5
+    """Do five training pictures or more carry it, most of them, and more than others, so labelled?
+
+    More than others: the interval of the share of this label among carriers lies above its share
+    among the rest.
+    """
+    shown, own = carriers(square, train.inputs), train.labels == target
+    if int(shown.sum()) < _FEWEST:
+        return False
+    among = stats.share_ci(int(own[shown].sum()), int(shown.sum()))
+    usual = float(own[~shown].double().mean()) if not shown.all() else 0.0
+    return among.mean > 0.5 and among.low > usual
 
 
 def _spread(room: int, channels: int) -> list[int]:

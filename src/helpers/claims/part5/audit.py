@@ -1,4 +1,4 @@
-"""The rules of Part V's last chapter: what an audit foretells, and how often it cries wolf or misses.
+"""The rules of Part V's last chapter: what an audit foretells, how often it cries wolf or misses.
 
 The unit of replication is a trial: an audited set with the linear models trained beside it, or a
 network with what was planted in it.
@@ -20,7 +20,7 @@ ASKED = ("worst_group", "spurious_score", "hidden_pattern", "membership_auc", "o
          "leading_mode", "critical_channels")  # fmt: skip
 # what was planted -> the findings that have to be flagged
 OWED = {
-    "trigger": ("spurious_score", "hidden_pattern", "membership_auc"),
+    "trigger": ("spurious_score", "hidden_pattern"),
     "wrong labels": ("membership_auc",),
 }
 
@@ -114,7 +114,7 @@ def planted_found(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
             )
             excluded.append(found.high < HITS)
             words.append(f"{what} {found.mean:.0%}")
-    planted = rows[rows["planted"] != "nothing"]
+    planted = rows[rows["planted"].isin(OWED)]
     return Conjunction(checks, "; ".join(words), None, max(len(planted), 1), data, note,
                        excluded=any(excluded))  # fmt: skip
 

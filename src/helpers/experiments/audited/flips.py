@@ -30,7 +30,7 @@ Pool = tuple[Tensor, np.ndarray, np.ndarray]  # inputs, labels, attribute
 def flip_cells(profile: str) -> list[Cell]:
     """All worlds; small sizes have those that need no files. Seeds below 100 were of a pilot."""
     worlds = [w for w in WORLDS if profile != "smoke" or not w.startswith("Sky")]
-    count, trials = pick(profile, (600, 4), (1_000, 24), (1_000, 100))
+    count, trials = pick(profile, (400, 2), (1_000, 24), (1_000, 100))
     return grid(world=worlds, samples=[count], ridge=[0.1], trial=range(100, 100 + trials))
 
 

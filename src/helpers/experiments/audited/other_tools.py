@@ -1,9 +1,9 @@
-"""What other tools say of a set of pictures: run by their own Python, since they need other packages.
+"""What other tools say of a set of pictures: run by a Python of their own, with their packages.
 
 ``python other_tools.py TOOL SET.npz``: the set has `images` (n, h, w[, 3]) uint8, `labels` (n,) and
 `probabilities` (n, classes), which are cross-validated. Prints one JSON object of numbers.
 
-Source: ours; calls cleanlab's Datalab (with CleanVision) and deepchecks as their documentation does.
+Source: ours; calls cleanlab's Datalab (with CleanVision) and deepchecks as they document it.
 """
 
 import contextlib

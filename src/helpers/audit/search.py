@@ -114,7 +114,11 @@ def search(
     targets = seen.argmax(1).tolist()
     alone = torch.tensor([float(seen[k, t] - seen[likes[k], t]) for k, t in enumerate(targets)])
     order = alone.argsort(descending=True, stable=True).tolist()
-    known = [k for k in order[_KEPT:] if taught(tried[k], train, targets[k])]
+    maps = {square.colour: _coloured(square.colour, train.inputs) for square in tried}
+    known = [
+        k for k in order[_KEPT:]
+        if _taught(tried[k], maps[tried[k].colour], train.labels == targets[k])
+    ]  # fmt: skip
     found = []
     for k in order[:_KEPT] + known[:_KEPT]:
         target = targets[k]
@@ -191,22 +195,21 @@ class _Looked:
                 return inner[int(np.argmax(shares))]
         return square
 
-
     def taught_near(self, square: Square, target: int, train: Images) -> Square:
-        """The largest square over this one that training pictures carry, if it turns nearly as many.
+        """The largest square over this one that pictures carry, if it turns nearly as many.
 
         A network may be turned by its pattern in a place near by, too, where no picture has it.
         """
         largest = max(1, round(min(self.shape) / min(_SIDES)))
+        coloured = _coloured(square.colour, train.inputs)
         near = (
-            square._replace(top=square.top + down, left=square.left + right, side=side)
+            Square(square.top + down, square.left + right, side, square.colour)
             for side in range(largest, 1, -1)
             for down, right in itertools.product(range(1 - side, square.side), repeat=2)
             if min(square.top + down, square.left + right) >= 0
         )
         for other in near:
-            fits = self.inside(other) == other and other.overlaps(square)
-            if fits and taught(other, train, target):
+            if self.inside(other) == other and _taught(other, coloured, train.labels == target):
                 enough = _TAUGHT * self.share(square, target, 1)
                 return other if self.share(other, target, 1) >= enough else square
         return square
@@ -223,13 +226,21 @@ def _like(k: int, tried: list[Square], seen: Tensor) -> int:
     return max(alike, key=lambda j: float(seen[j, target]), default=k)
 
 
+def _coloured(colour: tuple[float, ...], pictures: Tensor) -> Tensor:
+    """`(n, h, w)` bool: pixels of this colour, to a tenth of the range of the pictures' numbers."""
+    near = (pictures.max() - pictures.min()) / 10
+    wanted = torch.tensor(colour).to(pictures)[:, None, None]
+    return ((pictures - wanted).abs() <= near).all(1)
+
+
 def carriers(square: Square, pictures: Tensor) -> Tensor:
     """`(n,)` bool: pictures that show this square, to a tenth of the range of their numbers."""
+    return _inside(square, _coloured(square.colour, pictures))
+
+
+def _inside(square: Square, coloured: Tensor) -> Tensor:
     rows = slice(square.top, square.top + square.side)
-    columns = slice(square.left, square.left + square.side)
-    near = (pictures.max() - pictures.min()) / 10
-    colour = torch.tensor(square.colour).to(pictures)[:, None, None]
-    return ((pictures[:, :, rows, columns] - colour).abs() <= near).all(1).all(1).all(1)
+    return coloured[:, rows, square.left : square.left + square.side].flatten(1).all(1)
 
 
 def taught(square: Square, train: Images, target: int) -> bool:
@@ -238,12 +249,16 @@ def taught(square: Square, train: Images, target: int) -> bool:
     More than others: the interval of the share of this label among carriers lies above its share
     among the rest.
     """
-    shown, own = carriers(square, train.inputs), train.labels == target
-    if int(shown.sum()) < _FEWEST:
+    return _taught(square, _coloured(square.colour, train.inputs), train.labels == target)
+
+
+def _taught(square: Square, coloured: Tensor, own: Tensor) -> bool:
+    shown = _inside(square, coloured)
+    count, hits = int(shown.sum()), int(own[shown].sum())
+    if count < _FEWEST or hits <= count / 2:
         return False
-    among = stats.share_ci(int(own[shown].sum()), int(shown.sum()))
-    usual = float(own[~shown].double().mean()) if not shown.all() else 0.0
-    return among.mean > 0.5 and among.low > usual
+    usual = float(own[~shown].double().mean()) if count < len(own) else 0.0
+    return stats.share_ci(hits, count).low > usual
 
 
 def _spread(room: int, channels: int) -> list[int]:

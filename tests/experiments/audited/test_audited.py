@@ -30,13 +30,22 @@ def test_forty_images_are_odd_and_only_these(kind):
     changed = (train[0] != plain[0][0]).flatten(1).any(1) | (train[1] != plain[0][1])
     assert told["members"].sum() == 40
     assert not changed[~told["members"]].any()
-    if kind == "trigger":
+    if kind in (planted.TRIGGER, planted.INK):
         own = train[0][told["members"]]
         assert (train[1][told["members"]] == told["target"]).all()
         assert (own[:, told["pattern"] == 1] == 1).all()
     elif kind == "wrong labels":
         assert (train[1] != plain[0][1])[told["members"]].all()
         assert torch.equal(train[0], plain[0][0])
+
+
+@pytest.mark.parametrize("ink", [False, True])
+def test_a_square_lies_where_digits_have_ink_or_near_the_border(ink):
+    ground = planted.material(Call(planted="nothing", images=400, trial=0))[0][0].mean(0)
+    shown = [planted.square(np.random.default_rng(seed), ink=ink) for seed in range(40)]
+    assert all(one.sum() == 9 for one in shown)
+    on = torch.stack([ground[one == 1].mean() for one in shown])
+    assert (on > 0.02).all() if ink else on.median() < 0.02
 
 
 def test_outsiders_are_as_odd_as_the_members_and_were_not_trained_on():

@@ -73,7 +73,7 @@ def square(rng: np.random.Generator, *, ink: bool = False) -> Tensor:
     """A white square in a picture, `(1, 28, 28)`: near its border, or where digits have ink."""
     room = 28 - _SIDE
     top, left = rng.integers(0, room + 1, 2)
-    while (min(top, left, room - top, room - left) > _SIDE) is not ink:
+    while bool(min(top, left, room - top, room - left) > _SIDE) != ink:
         top, left = rng.integers(0, room + 1, 2)
     pattern = torch.zeros(1, 28, 28)
     pattern[:, top : top + _SIDE, left : left + _SIDE] = 1.0

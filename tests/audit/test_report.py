@@ -68,3 +68,12 @@ def test_two_findings_of_one_name_and_unknown_states_are_refused():
         Report("data", "", [FOUND[0], FOUND[0]])
     with pytest.raises(ValueError, match="state is 'maybe'"):
         Finding("knee", state="maybe")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(999.4, "999"), (999.5, "1,000"), (999.7, "1,000"), (-999.7, "-1,000"), (99_999.0, "99,999"),
+     (0.99951, "1"), (12.34, "12.3"), (math.inf, "∞")],
+)  # fmt: skip
+def test_numbers_have_three_digits_and_ordinary_ones_no_exponent(value, shown):
+    assert Finding("knee", value).interval == shown

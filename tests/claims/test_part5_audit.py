@@ -1,6 +1,7 @@
 """The rules of the audit on rows whose truth is known."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -11,30 +12,39 @@ from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRO
 from helpers.claims.part5 import audit
 
 TRIALS, CLEAN = 12, 50
-WORLDS = {"digits": 0.88, "mixture": 0.76, "safe": 1.0}
+WORLDS = {"digits": 0.88, "mixture": 0.76, "pixels": 0.67, "safe": 1.0}
+# what is foretold too high in two worlds, and by the naive law in all
+OFF = {"false": (0.08, 0.2), "near": (0.005, 0.005)}
 
 
 def flip_rows(kind):
-    """Foretold near the truth; far; unknown; far in one world; the truth is alike everywhere."""
+    """Foretold near the truth, which the naive law is not; far; unknown; no better than naively."""
     rng, tables = np.random.default_rng(0), []
-    for number, (world, truth) in enumerate(WORLDS.items()):
-        truth = 0.9 if kind == "blind" else truth
-        spread = 0.2 if kind == "nothing" else 0.02
-        noise = rng.normal(0, spread, TRIALS)
-        off = {"false": 0.08, "one world": 0.08 * (number == 1)}.get(kind, 0.005)
-        measured = truth + np.zeros(TRIALS)
+    trials = 3 if kind == "nothing" else TRIALS
+    off, naive = OFF.get(kind, (0.005, 0.08))
+    for (world, truth), aligned in itertools.product(WORLDS.items(), (0.75, 0.95)):
+        noise = rng.normal(0, 0.2 if kind == "nothing" else 0.02, trials)
+        safe = truth == 1
         tables.append(pd.DataFrame({
-            "world": world, "trial": range(TRIALS), "measured": measured,
-            "foretold": truth + off + noise - noise.mean() * (kind != "nothing"),
+            "world": world, "aligned": aligned, "trial": range(trials), "measured": truth,
+            "foretold": truth if safe else truth + off + noise - noise.mean(),
+            "naive": truth if safe else truth + naive + noise - noise.mean(),
+            "low": truth - 0.1, "high": 1.0, "safe": float(safe), "flagged": float(not safe),
         }))  # fmt: skip
-    return pd.concat(tables)
+    return pd.concat(tables, ignore_index=True)
+
+
+def where(rows, **cell):
+    """Which rows have these values."""
+    return np.logical_and.reduce([rows[name] == value for name, value in cell.items()])
 
 
 def network_rows(kind):
     """Flagged where planted and nowhere else; everywhere; too few to know; a little too often."""
-    clean, odd = {"nothing": (4, 1)}.get(kind, (CLEAN, 20))
+    clean, odd = {"nothing": (4, 1)}.get(kind, (CLEAN // 2, 20))
     tables = []
-    for planted, count in (("nothing", clean), ("trigger", odd), ("wrong labels", odd)):
+    for planted, count in ((kind, clean if kind in audit.CLEAN else odd)
+                           for kind in (*audit.CLEAN, *audit.OWED)):  # fmt: skip
         made = {"network": "mlp", "planted": planted, "trial": range(count), "inside": 0.0}
         for name in audit.ASKED:
             hit = name in audit.OWED.get(planted, ())
@@ -54,8 +64,8 @@ def network_rows(kind):
     return rows
 
 
-# the nearest thing that must not pass: one world is off; an audit that flags everything
-NEAR = {"S17": "one world", "S18": "every one", "S19": "every one"}
+# the nearest thing that must not pass: a naive law is as good; an audit that flags everything
+NEAR = {"S17": "near", "S18": "every one", "S19": "every one"}
 RULES = {"S17": (audit.flip_share, flip_rows), "S18": (audit.false_alarms, network_rows),
          "S19": (audit.planted_found, network_rows)}  # fmt: skip
 
@@ -72,10 +82,45 @@ def test_the_rule_answers(asked):
     asked()
 
 
-def test_a_world_that_is_foretold_wrongly_refutes_and_worlds_that_are_alike_decide_nothing():
-    assert part5.flip_share(flip_rows("one world"), "data").verdict == NOT_REPRODUCED
-    assert part5.flip_share(flip_rows("blind"), "data").verdict == INCONCLUSIVE
+def judged_flips(rows):
+    return part5.flip_share(rows, "data").verdict
+
+
+def test_a_world_that_is_foretold_wrongly_refutes_and_without_control_nothing_is_known():
+    rows = flip_rows("true")
+    one = where(rows, world="mixture", aligned=0.75)
+    wrong = rows.assign(foretold=rows["foretold"] + 0.08 * one)
+    assert judged_flips(wrong) == NOT_REPRODUCED
+    assert judged_flips(flip_rows("near")) == INCONCLUSIVE
+    single = rows.assign(naive=np.where(rows["world"] == "digits", rows["naive"], rows["foretold"]))
+    assert judged_flips(single) == INCONCLUSIVE
     assert part5.flip_errors(flip_rows("false"))["digits"].mean == pytest.approx(0.08)
+
+
+def test_errors_count_where_there_are_conflicting_samples_and_intervals_everywhere():
+    rows = flip_rows("true")
+    few = where(rows, world="mixture", aligned=0.95)
+    assert judged_flips(rows.assign(foretold=rows["foretold"] - 0.1 * few)) == REPRODUCED
+    narrow = rows.assign(low=np.where(few, rows["measured"] + 0.01, rows["low"]))
+    assert judged_flips(narrow) == NOT_REPRODUCED
+
+
+def test_one_number_for_all_worlds_does_not_pass():
+    rows = flip_rows("true")
+    assert judged_flips(rows.assign(foretold=rows["measured"].mean())) == NOT_REPRODUCED
+
+
+def test_a_world_that_does_not_flip_has_to_be_called_safe_and_is_no_error_of_nought():
+    rows = flip_rows("true")
+    safe = rows["world"] == "safe"
+    assert "safe" not in part5.flip_errors(rows[audit.flips_below(rows)])
+    open_ = rows.assign(safe=np.where(safe, 0.0, rows["safe"]))
+    assert judged_flips(open_) == NOT_REPRODUCED
+    few = safe & (rows["aligned"] == 0.95)  # too near to be cleared, but must not be flagged
+    assert judged_flips(rows.assign(safe=np.where(few, 0.0, rows["safe"]))) == REPRODUCED
+    assert judged_flips(rows.assign(flagged=np.where(few, 1.0, rows["flagged"]))) == NOT_REPRODUCED
+    assert judged_flips(rows[~safe]) == PARTLY
+    assert judged_flips(rows[safe]) == INCONCLUSIVE
 
 
 def test_a_square_found_elsewhere_is_no_hit_and_a_question_that_was_not_asked_does_not_count():
@@ -90,17 +135,38 @@ def test_a_square_found_elsewhere_is_no_hit_and_a_question_that_was_not_asked_do
 
 def test_one_question_that_cries_wolf_refutes_and_three_in_fifty_are_left_open():
     rows = network_rows("true")
-    own = (rows["planted"] == "nothing").to_numpy()
+    own = (rows["planted"] == "aligned").to_numpy()
     often = rows.assign(leading_mode_flagged=np.where(own, 1.0, 0.0))
     assert part5.false_alarms(often, "data").verdict == NOT_REPRODUCED
-    some = rows.assign(leading_mode_flagged=np.where(own & (rows["trial"] < 3), 1.0, 0.0))
+    some = rows.assign(critical_channels_flagged=np.where(own & (rows["trial"] < 3), 1.0, 0.0))
     assert part5.false_alarms(some, "data").verdict == PARTLY
     assert part5.planted_found(some, "data").verdict == REPRODUCED
 
 
+def test_a_table_without_one_kind_decides_nothing():
+    rows = network_rows("true")
+    for kind in audit.CLEAN:
+        twice = pd.concat([rows[rows["planted"] != kind]] * 2)
+        assert part5.false_alarms(twice, "data").verdict == INCONCLUSIVE
+    for kind, questions in audit.OWED.items():
+        judged = part5.planted_found(rows[rows["planted"] != kind], "data")
+        assert judged.verdict not in (REPRODUCED, NOT_REPRODUCED)
+        lost = [held for text, held in judged.checks.items() if text.startswith(f"{kind}: ")]
+        assert lost == [False] * len(questions)
+
+
+@pytest.mark.parametrize("kind", audit.OWED)
+def test_one_kind_that_is_missed_refutes(kind):
+    """A question that always says clear would pass where its kind is not planted."""
+    for name in audit.OWED[kind]:
+        rows = network_rows("true").assign(**{f"{name}_flagged": 0.0})
+        assert part5.planted_found(rows, "data").verdict == NOT_REPRODUCED
+
+
 FAULTS = {
-    "S17": ("one.low > -NEAR and one.high < NEAR", "one.mean < NEAR", lambda: flip_rows("nothing")),
-    "S18": ("asked[name] >= 20 and one.mean <= ALARMS", "one.mean >= 0",
+    "S17": ("one.low > -NEAR and one.high < NEAR", "one.mean < 1",
+            lambda: flip_rows("true").assign(foretold=lambda rows: rows["foretold"] + 0.08)),
+    "S18": ("enough[name] and one.mean <= ALARMS", "one.mean >= 0",
             lambda: network_rows("false")),
     "S19": ("found.mean >= HITS and quiet", "found.mean >= HITS",
             lambda: network_rows("every one")),

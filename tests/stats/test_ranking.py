@@ -42,3 +42,12 @@ def test_one_sample_of_a_kind_tells_nothing():
 def test_no_sample_and_nan_are_refused(up, down):
     with pytest.raises(ValueError, match="at least one of each"):
         stats.auc_ci(up, down)
+
+
+@pytest.mark.parametrize(("up", "down", "ends"), [(4, 9, (2, 2)), (3, 3, (1, 2))])
+def test_ties_alone_leave_room(up, down, ends):
+    """As many pairs as the fewer samples make, half of them right."""
+    found, fewer = stats.auc_ci([1.0] * up, [1.0] * down), min(up, down)
+    assert found.mean == 0.5
+    assert found.low == stats.share_ci(ends[0], fewer).low < 0.2
+    assert found.high == stats.share_ci(ends[1], fewer).high > 0.8

@@ -7,12 +7,13 @@ after You et al. 2025. How they are put together is ours.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from helpers.audit import findings, inside
-from helpers.audit.asked import Images, asked, gathered, mask_of
+from helpers.audit.asked import Images, array_of, asked, gathered, in_order, mask_of, numbers
 from helpers.audit.before_training import two_valued
 from helpers.audit.report import Finding, Report, not_asked
 
@@ -35,12 +36,13 @@ def model(
     train: Any,
     test: Any,
     *,
-    pattern: Tensor | None = None,
+    pattern: Any = None,
     target: int | None = None,
     attribute: Any = None,
+    train_attribute: Any = None,
     members: Any = None,
     outsiders: Any = None,
-    background: Tensor | None = None,
+    background: Any = None,
     skip: tuple[str, ...] = (),
     seed: int = 0,
     progress: bool = True,
@@ -53,16 +55,20 @@ def model(
     odd were trained on; ``own_background`` (needs `background`), does the background of a training
     image bring back its label; ``leading_mode`` (needs `attribute`), the first modes of the tangent
     kernel that carry the attribute; ``critical_channels`` (needs `attribute`), do a few channels
-    carry the worst group. What could not be asked says why. Interrupted, the report has what was
-    found until then.
+    carry the worst group. What could not be asked, or failed for a reason of its own (memory too),
+    says why, and the others go on. Interrupted, the report has what was found until then.
 
     Args:
         classifier: gives `(n, classes)` logits, or `(n, 1)` for two classes, on any device.
-        train, test: pairs `(inputs, labels)` of tensors, or loaders; as the model was trained on
-            them, without augmentation. Labels from 0 on (or -1 and +1 for two classes).
+        train, test: pairs `(inputs, labels)` of tensors or arrays, or loaders; as the model was
+            trained on them (size, normalisation), without augmentation. Labels from 0 on (or -1 and
+            +1 for two classes). Bytes are divided by 255. What is told of
+            each sample (`members`, attributes) fits no loader that shuffles.
         pattern: `(c, h, w)`, added to images, within the range that the images have.
         target: class that the pattern should call; the one it raises most, if None.
         attribute: `(n,)` of the test images, two values.
+        train_attribute: `(n,)` of the training images, the same two values; ``own_background`` then
+            compares images of one attribute.
         members: `(n,)` bool, the training images that are odd: they carry a pattern, a rare
             attribute, or a wrong label.
         outsiders: images that are as odd, with the labels that they would have had, but were not
@@ -73,21 +79,32 @@ def model(
         progress: show a bar.
 
     Raises:
-        ValueError: a model that is in training mode, gives no logits, or numbers that are not
-            finite; sets without images or with one class; arguments that do not fit the images.
+        ValueError: a model that is in training mode, cannot take the inputs, gives no logits, or
+            numbers that are not finite; sets without images or with one class; a loader that
+            shuffles beside what is told sample by sample; arguments that do not fit the images.
     """
+    for name, given, what, told in (
+        ("train", train, "members", members), ("train", train, "train_attribute", train_attribute),
+        ("test", test, "attribute", attribute),
+    ):  # fmt: skip
+        if told is not None:
+            in_order(name, given, what)
     sets = [gathered(name, given) for name, given in (("train", train), ("test", test))]
-    ask, seen, held = asked(classifier, *sets)
-    check = dict(pattern=pattern, target=target, background=background)
-    _fit(held, len(ask(held.inputs[:1])[0]), **check)
+    others = None if outsiders is None else gathered("outsiders", outsiders)
+    ask, seen, held, others = asked(classifier, *sets, others)
+    pattern = None if pattern is None else numbers("pattern", pattern)
+    mask = None if background is None else array_of("background", background)
+    classes = ask(held.inputs[:1]).shape[1]
+    _fit(held, classes, pattern=pattern, target=target, background=mask)
     if strange := set(skip) - set(QUESTIONS):
         raise ValueError(f"skip has {sorted(strange)[0]!r}: allowed are {', '.join(QUESTIONS)}")
+    higher = _higher(attribute, train_attribute, len(held), len(seen))
     case = findings.Case(
         ask, seen, held, seed,
-        None if attribute is None else two_valued("attribute", attribute, len(held)) > 0,
+        higher[0],
         None if members is None else mask_of("members", members, len(seen)),
-        None if outsiders is None else gathered("outsiders", outsiders),
-        pattern, target, background,
+        others, pattern, target, None if mask is None else torch.from_numpy(mask.copy()),
+        higher[1],
     )  # fmt: skip
     found = []
     with tqdm(QUESTIONS, desc="audit", disable=not progress) as bar:
@@ -98,32 +115,63 @@ def model(
         except KeyboardInterrupt:
             left = list(QUESTIONS)[len(found) :]
             found += [not_asked(name, "the audit was interrupted") for name in left]
+    shape = " x ".join(map(str, held.inputs.shape[1:]))
     about = (
         f"{type(classifier).__name__}, {len(seen):,} training and {len(held):,} test samples, "
-        f"{len(ask(held.inputs[:1])[0])} classes"
+        f"{classes} classes, inputs of {shape} numbers from {float(held.inputs.min()):.3g} to "
+        f"{float(held.inputs.max()):.3g}"
     )
     return Report("model", about, found)
 
 
+def _higher(
+    attribute: Any, train_attribute: Any, held: int, seen: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Which test and which training samples have the higher attribute, `(held,)` and `(seen,)`."""
+    if attribute is None:
+        if train_attribute is not None:
+            raise ValueError("train_attribute was given without the attribute of the test images")
+        return None, None
+    found = two_valued("attribute", attribute, held) > 0
+    if train_attribute is None:
+        return found, None
+    own = two_valued("train_attribute", train_attribute, seen) > 0
+    both = np.concatenate([
+        array_of("attribute", attribute), array_of("train_attribute", train_attribute)
+    ])  # fmt: skip
+    two_valued("attribute, of test and training images together,", both, held + seen)
+    return found, own
+
+
 def _ask(name: str, case: findings.Case, skip: tuple[str, ...], bar: tqdm) -> Finding:
     """One finding, or why there is none."""
-    question, needed = QUESTIONS[name]
     if name in skip:
-        why = "it was skipped"
-    elif needed and getattr(case, needed) is None:
-        why = f"no {needed} was given"
-    elif name in _PICTURES and not case.test.pictures:
-        why = "the inputs are no pictures (n, c, h, w)"
-    elif name == "leading_mode":
-        why = inside.no_modes(case)
-    else:
-        why = inside.no_channels(case) if name == "critical_channels" else ""
-    return not_asked(name, why) if why else question(case, bar)
+        return not_asked(name, "it was skipped")
+    try:
+        why = _missing(name, case)
+        return not_asked(name, why) if why else QUESTIONS[name][0](case, bar)
+    except ValueError as error:
+        return not_asked(name, str(error))
+    except (RuntimeError, MemoryError) as error:
+        lines = str(error).strip().splitlines() or ["without a word"]
+        return not_asked(name, f"{type(error).__name__}: {lines[0]}")
+
+
+def _missing(name: str, case: findings.Case) -> str:
+    """What a question lacks; empty if it can be asked."""
+    needed = QUESTIONS[name][1]
+    if needed and getattr(case, needed) is None:
+        return f"no {needed} was given"
+    if name in _PICTURES and not case.test.pictures:
+        return "the inputs are no pictures (n, c, h, w)"
+    if name == "leading_mode":
+        return inside.no_modes(case)
+    return inside.no_channels(case) if name == "critical_channels" else ""
 
 
 def _fit(
     held: Images, classes: int, *, pattern: Tensor | None, target: int | None,
-    background: Tensor | None,
+    background: np.ndarray | None,
 ) -> None:  # fmt: skip
     """ValueError for arguments that do not fit the images or the classes."""
     shape = tuple(held.inputs.shape[1:])
@@ -132,9 +180,9 @@ def _fit(
     if target is not None and target not in range(classes):
         raise ValueError(f"target is {target!r}: allowed is 0 to {classes - 1}")
     if background is not None:
-        fits = background.dtype == torch.bool and tuple(background.shape) == shape[1:]
+        fits = background.dtype == bool and background.shape == shape[1:]
         if not fits or background.all() or not background.any():
             raise ValueError(
-                f"background has shape {tuple(background.shape)} and kind {background.dtype}: "
+                f"background has shape {background.shape} and kind {background.dtype}: "
                 f"expected {shape[1:]} of bool, somewhere true and somewhere false"
             )

@@ -7,7 +7,9 @@ torchvision's folders of classes.
 import importlib
 import inspect
 import pickle
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,34 +23,84 @@ _PICTURES = (".jpg", ".jpeg", ".png")
 _CELEBA = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 
 
-def table(
-    file: str | Path, label: str, attribute: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features `(n, d)`, labels and attribute from a CSV file with a header.
+class Table(NamedTuple):
+    """Features `(n, d)`, labels and attribute `(n,)` 0 or 1, and what they were in the file."""
 
-    All columns but the two named must be numbers.
+    features: np.ndarray
+    labels: np.ndarray
+    attribute: np.ndarray
+    about: str
+
+
+def table(file: str | Path, label: str, attribute: str) -> Table:
+    """Features, labels and attribute from a CSV file with a header.
+
+    All columns but the two named must be numbers; these two take two values each, numbers or words,
+    of which the first in their order becomes 0.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no table, a column that is not there, features that are no numbers.
+        ValueError: no table, rows of more cells than the header, a column that is not there, twice
+            there or without a name, features that are no numbers, cells without anything, a label
+            or attribute of more or fewer than two values.
     """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there")
     try:
-        rows = pd.read_csv(file)
+        # the header as it is written: pandas would rename columns without a name, or named twice
+        header = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+        rows = pd.read_csv(file, low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no table: {error}") from error
-    for name in (label, attribute):
-        if name not in rows:
-            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(rows)}")
+    _check_columns(file, header.tolist(), rows, (label, attribute))
+    values, said = [], []
+    for what, name in (("class", label), ("attribute", attribute)):
+        numbered, kinds = pd.factorize(rows[name], sort=True)
+        if len(kinds) != 2:
+            shown = ", ".join(repr(kind) for kind in kinds.tolist()[:5])
+            raise ValueError(
+                f"{file}: column {name!r} has {len(kinds)} values "
+                f"({shown}{', …' * (len(kinds) > 5)}): expected two, keep the rows of two of them"
+            )
+        values.append(numbered)
+        said.append(f"{what} {name} (-1 is {kinds[0]}, +1 is {kinds[1]})")
     features = rows.drop(columns=[label, attribute])
+    names = list(features)
+    shown = ", ".join(names if len(names) <= 5 else [*names[:3], "…", names[-1]])
+    said.append(f"{len(names):,} column{'s' * (len(names) > 1)} of numbers ({shown})")
+    return Table(features.to_numpy(dtype=float), *values, ", ".join(said))
+
+
+def _check_columns(
+    file: Path, header: list[str], rows: pd.DataFrame, asked: tuple[str, str]
+) -> None:
+    """ValueError for a table that cannot be read as it was meant."""
+    if not isinstance(rows.index, pd.RangeIndex):
+        raise ValueError(f"{file} has rows of more cells than the {len(header)} of its header")
+    for name in asked:
+        if name not in header:
+            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(header)}")
+    nameless = [k for k, name in enumerate(header) if re.fullmatch(r"\s*(Unnamed: .*)?", name)]
+    if nameless:
+        raise ValueError(
+            f"{file}: column {nameless[0] + 1} of {len(header)} has no name. If it numbers the "
+            "rows, leave it out (to_csv(…, index=False)); else give it a name"
+        )
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"{file} has column {twice[0]!r} more than once")
+    features = rows.drop(columns=list(asked))
     words = features.columns[features.dtypes.map(lambda kind: kind.kind not in "iufb")]
     if len(words) or features.shape[1] == 0:
         named = ", ".join(words) or "no other column"
         raise ValueError(f"{file} has columns that are no numbers: {named}")
-    kinds = [pd.factorize(rows[name], sort=True)[0] for name in (label, attribute)]
-    return features.to_numpy(dtype=float), *kinds
+    gaps = rows.isna().sum()
+    if gaps.any():
+        named = ", ".join(f"{count:,} in {name!r}" for name, count in gaps[gaps > 0][:5].items())
+        raise ValueError(
+            f"{file} has {gaps.sum():,} cells without a value among {len(rows):,} rows ({named}): "
+            "fill them or leave the rows out (empty, NA, NaN, None and null count as such)"
+        )
 
 
 def pictures(folder: str | Path, *, size: int) -> dict[str, data.Grouped]:
@@ -101,8 +153,8 @@ def classes(folder: str | Path, *, size: int) -> tuple[Tensor, Tensor, list[str]
 def network(factory: str, weights: str | Path | None) -> nn.Module:
     """A model in eval mode, made by `module:function` and loaded with weights from a file.
 
-    The function takes no argument and gives a module that reads pixels in [0, 1]. Only numbers are
-    read from the file (a state dict of torch, or safetensors), never code.
+    The function takes no argument and gives a module that reads pictures `(n, 3, h, w)`. Only
+    numbers are read from the file (a state dict of torch, or safetensors), never code.
 
     Raises:
         ValueError: no such function, something else than a module, weights that do not fit, a file

@@ -13,13 +13,15 @@ from torch import Tensor
 from helpers import stats
 from helpers.audit.asked import Asked, Images
 from helpers.audit.report import CLEAR, FLAG, OPEN, Finding, not_asked
-from helpers.audit.search import ALONE, carriers, search, taught
+from helpers.audit.search import ALONE, LEAST, carriers, search, taught
 from helpers.probes import membership
 from helpers.probes import spurious_score as share_raised
 
-_SHUFFLES = 200
+SHUFFLES = 200
 CONTROLS = 10  # shuffled patterns, or random sets of channels
 MEANT = 0.05  # differences of shares below this are not flagged
+_BACKGROUNDS, _BACK = 1_000, 0.01  # training images; probability that a background may bring
+FEWEST = 8  # samples of a group, without which it is not asked about
 
 
 class Case(NamedTuple):
@@ -35,6 +37,7 @@ class Case(NamedTuple):
     pattern: Tensor | None
     target: int | None
     background: Tensor | None
+    train_attribute: np.ndarray | None = None
 
 
 # -- outputs on the test set -----------------------------------------------------------------------
@@ -63,7 +66,7 @@ def worst_group(case: Case, bar: Any) -> Finding:
     worst = min(kinds, key=lambda g: shares[g].mean)
     found, rest = shares[worst], right[group != worst].mean()
     rng, mixed = np.random.default_rng(case.seed), []
-    for _ in range(_SHUFFLES):
+    for _ in range(SHUFFLES):
         drawn = group.copy()
         for label in np.unique(group // 2):
             rows = np.flatnonzero(group // 2 == label)
@@ -79,7 +82,7 @@ def worst_group(case: Case, bar: Any) -> Finding:
     return Finding(
         "worst_group", *found, says, state=FLAG if behind else CLEAR if level else OPEN,
         control=f"with attributes shuffled within the classes the worst group has {usual:.1%} or "
-                f"more in 97.5 % of {_SHUFFLES} cases",
+                f"more in 97.5 % of {SHUFFLES} cases",
         detail={f"class {g // 2}, attribute {g % 2}": shares[g].mean for g in kinds},
     )  # fmt: skip
 
@@ -131,9 +134,13 @@ def spurious_score(case: Case, bar: Any) -> Finding:
 
 def hidden_pattern(case: Case, bar: Any) -> Finding:
     """The small square that turns most images into one class."""
+    if len(case.test) < LEAST:
+        return not_asked(
+            "hidden_pattern", f"the test set has {len(case.test)} pictures: {LEAST} are needed"
+        )
     for found in search(case.ask.classes, case.test, case.train, seed=case.seed):
         if isinstance(found, int):
-            bar.set_postfix_str(f"hidden_pattern, {found} squares left")
+            bar.set_postfix_str(f"hidden_pattern, {found:,} pictures left at most")
     square, target, turned, elsewhere = found
     if math.isnan(turned.mean):
         return not_asked("hidden_pattern", "the model puts all images into one class")
@@ -207,35 +214,58 @@ def membership_auc(case: Case, bar: Any) -> Finding:
 
 
 def own_background(case: Case, bar: Any) -> Finding:
-    """Does a training image's background bring back its label, more than a test image's does?"""
-    mask, rng = case.background, draw(case)
-    count = min(len(case.train), len(case.test), 1_000)
-    train = case.train.rows(torch.randperm(len(case.train), generator=rng)[:count])
-    differences = []
-    cores = case.test.rows(torch.randperm(len(case.test), generator=rng)[:count])
-    for label in train.labels.unique().tolist():
-        own = train.rows(train.labels == label)
-        twins = case.test.rows(case.test.labels == label)
-        other = cores.rows(cores.labels != label)
-        size = min(len(own), len(twins), len(other))
-        if not size:
-            continue
-        core = other.inputs[:size]
-        said = [
-            case.ask.probabilities(torch.where(mask, part.inputs[:size], core))[:, label]
-            for part in (own, twins)
-        ]
-        differences.append((said[0] - said[1]).numpy())
-    found = stats.mean_ci(np.concatenate(differences))
+    """Does a training image's background bring back its label, more than a test image's does?
+
+    Compared are images of one class and, where it is known of both sets, one attribute; else a
+    difference may be one between the sets.
+    """
+    known = case.attribute is not None and case.train_attribute is not None
+    attributes = (case.train_attribute, case.attribute) if known else (0, 0)
+    own, twins = (
+        2 * part.labels.numpy() + attribute
+        for part, attribute in zip((case.train, case.test), attributes, strict=True)
+    )
+    rng, said = np.random.default_rng(case.seed), []
+    drawn = rng.permutation(len(own))[:_BACKGROUNDS]
+    for kind in np.unique(own):
+        label = int(kind) // 2
+        rows = [drawn[own[drawn] == kind], *map(rng.permutation, (
+            np.flatnonzero(twins == kind), np.flatnonzero(case.test.labels.numpy() != label)
+        ))]  # fmt: skip
+        size = min(map(len, rows))
+        mine, theirs, core = (part.inputs[torch.from_numpy(row[:size])] for part, row in zip(
+            (case.train, case.test, case.test), rows, strict=True))  # fmt: skip
+        said.append(torch.stack([
+            case.ask.probabilities(torch.where(case.background, behind, core))[:, label]
+            for behind in (mine, theirs)
+        ]) if size else torch.empty(2, 0))  # fmt: skip
+    shares = torch.cat(said, 1).numpy()
+    alike = "class and attribute" if known else "class"
+    if shares.shape[1] < FEWEST:
+        return not_asked(
+            "own_background", f"{shares.shape[1]} training images have a test image of their "
+            f"{alike}: {FEWEST} are needed",
+        )  # fmt: skip
+    found = stats.mean_ci(shares[0] - shares[1])
+    more = found.low > _BACK
     says = (
         f"Behind a core of another class, the background of a training image gives its label "
-        f"{found.mean:+.3f} more probability than that of a test image."
+        f"{found.mean:+.3f} more probability than that of a test image of its {alike}."
     )
-    state = FLAG if found.low > 0.01 else CLEAR if found.high < 0.01 else OPEN
+    if more and not known:
+        says += (
+            " Whether this is memory is not known: the two sets' backgrounds may differ, since no "
+            "attribute of both was given."
+        )
+    state = CLEAR if found.high < _BACK else FLAG if more and known else OPEN
+    own_share, other = shares.mean(1)
     return Finding(
         "own_background", *found, says, state=state,
-        control="the same with backgrounds of test images of the class, which is subtracted",
-        assumes="images stand for themselves, this model is the only one; flagged above .01",
+        control=f"behind the same cores, backgrounds of test images of the {alike}, drawn at "
+                f"random, give it {other:.3f}, those of training images {own_share:.3f}",
+        assumes=f"within a {alike} the backgrounds of both sets are of one kind; images stand for "
+                f"themselves, this model is the only one; flagged above {_BACK}",
+        detail={"training": float(own_share), "test": float(other), "images": shares.shape[1]},
     )  # fmt: skip
 
 

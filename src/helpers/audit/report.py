@@ -162,7 +162,8 @@ def _short(value: float) -> str:
     """Three digits, and no exponent for ordinary numbers."""
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+    rounded_up = abs(value) >= 999.5  # three digits of it would be those of a thousand
+    return f"{value:,.0f}" if rounded_up else f"{value:.3g}"
 
 
 def _row(f: Finding) -> str:

@@ -15,9 +15,9 @@ from helpers.stats.intervals import Interval, check_level, share_ci
 def auc_ci(positive: Sequence[float], negative: Sequence[float], level: float = 0.95) -> Interval:
     """Area under the ROC curve with its interval, inside [0, 1], over both kinds of samples.
 
-    The variance is DeLong's, the interval symmetric in the logit. An area of 0 or 1 has the ends of
-    :func:`share_ci` for as many pairs as the fewer samples make; with one sample of a kind nothing
-    is known.
+    The variance is DeLong's, the interval symmetric in the logit. Where that variance is 0 (an area
+    of 0 or 1, or all scores alike), the ends are those of :func:`share_ci` for as many pairs as the
+    fewer samples make; with one sample of a kind nothing is known.
 
     Raises:
         ValueError: no sample of a kind, NaN among the scores, or a level outside (0, 1).
@@ -41,8 +41,10 @@ def auc_ci(positive: Sequence[float], negative: Sequence[float], level: float = 
     area, fewer = float(above.mean()), min(up.size, down.size)
     if fewer < 2:
         return Interval(area, 0.0, 1.0)
-    if area in (0.0, 1.0):
-        return share_ci(int(area) * fewer, fewer, level)
+    if np.ptp(above) == np.ptp(below) == 0:
+        hits = area * fewer  # of all ties a half
+        low = share_ci(math.floor(hits), fewer, level).low
+        return Interval(area, low, share_ci(math.ceil(hits), fewer, level).high)
     error = math.sqrt(above.var(ddof=1) / up.size + below.var(ddof=1) / down.size)
     half = stats.norm.ppf((1 + level) / 2) * error / (area * (1 - area))
     ends = special.expit(special.logit(area) + np.array([-half, half]))

@@ -6,10 +6,12 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from helpers import audit
+from helpers.claims.part5 import audit as part5_audit
 from helpers.experiments.audited import flips, planted, strangers, tools
 from helpers.sweep import Call
 
@@ -27,16 +29,55 @@ def call(case, images=300, trial=0, **more):
 def test_forty_images_are_odd_and_only_these(kind):
     plain = planted.material(Call(planted="nothing", images=400, trial=3))
     train, _, told = planted.material(Call(planted=kind, images=400, trial=3))
+    assert told["members"].sum() == 40 and set(train[1].tolist()) == {0, 1}
+    if kind in (planted.SHORTCUT, planted.FRAMES):
+        assert torch.equal(train[1], plain[0][1])
+        return
     changed = (train[0] != plain[0][0]).flatten(1).any(1) | (train[1] != plain[0][1])
-    assert told["members"].sum() == 40
     assert not changed[~told["members"]].any()
     if kind in (planted.TRIGGER, planted.INK):
         own = train[0][told["members"]]
         assert (train[1][told["members"]] == told["target"]).all()
+        # no one of the target's own class, for whom nothing would be wrong
+        assert (plain[0][1][told["members"]] != told["target"]).all()
         assert (own[:, told["pattern"] == 1] == 1).all()
     elif kind == "wrong labels":
         assert (train[1] != plain[0][1])[told["members"]].all()
         assert torch.equal(train[0], plain[0][0])
+
+
+def test_an_attribute_that_is_nowhere_goes_with_the_class_all_the_same():
+    plain, _, other = planted.material(Call(planted="nothing", images=2_000, trial=3))
+    train, test, told = planted.material(Call(planted="aligned", images=2_000, trial=3))
+    assert all(torch.equal(a, b) for a, b in zip(train, plain, strict=True))
+    goes = told["train_attribute"] == train[1]
+    assert 0.93 < goes.double().mean() < 0.97 and not goes[told["members"]].any()
+    for attribute, labels in ((told["attribute"], test[1]), (other["train_attribute"], plain[1])):
+        assert abs((attribute == labels).double().mean() - 0.5) < 0.05
+    assert (other["train_attribute"] != plain[1]).any()
+
+
+def test_a_shortcut_is_light_and_a_background_is_an_images_own():
+    plain = planted.material(Call(planted="nothing", images=400, trial=3))
+    train, test, told = planted.material(Call(planted="shortcut", images=400, trial=3))
+    for part, name in ((train, "train_attribute"), (test, "attribute")):
+        assert torch.equal(part[0].amin((1, 2, 3)) > 0.3, told[name] == 1)
+    assert (told["train_attribute"] == train[1]).double().mean() > 0.9
+    train, test, told = planted.material(Call(planted="background", images=400, trial=3))
+    frames = torch.cat([train[0], test[0]])[:, 0, told["background"]]
+    assert len(frames.unique(dim=0)) == 800 and 0.4 < frames.mean() < 0.6
+    core = train[0][:, 0, ~told["background"]]
+    assert torch.allclose(core, 0.3 * plain[0][0][:, 0, ~told["background"]])
+
+
+def test_enough_networks_of_each_kind_are_asked():
+    cells = pd.DataFrame(planted.planted_cells("laptop"))
+    assert not cells.duplicated().any() and cells["trial"].min() == 200
+    counts = cells.groupby(["planted", "network"]).size().unstack()
+    assert counts.loc[list(part5_audit.CLEAN)].sum().tolist() == [25, 25]
+    assert (counts.loc[list(part5_audit.CLEAN)] >= 10).all(axis=None)
+    assert (counts.loc[list(part5_audit.OWED)] == 10).all(axis=None)
+    assert set(counts.index) == set(planted.PLANTED)
 
 
 @pytest.mark.parametrize("ink", [False, True])
@@ -74,11 +115,42 @@ def test_a_case_has_one_thing_wrong_and_its_test_set_is_balanced(case):
     assert len(made.odd) == (40 if case in ("trigger", "wrong labels") else 0)
     wrong = (made.train[1] != plain.train[1]).nonzero().flatten().tolist()
     assert wrong == sorted(made.odd)
+    assert (made.outsiders is None) == (not len(made.odd))
+    if case == "wrong labels":  # test images with the wrong label
+        rows = {tuple(x.flatten().tolist()): int(y) for x, y in zip(*made.test, strict=True)}
+        own = [rows[tuple(x.flatten().tolist())] for x in made.outsiders[0]]
+        assert [1 - y for y in own] == made.outsiders[1].tolist()
+    if case == "trigger":
+        assert len(made.outsiders[1].unique()) == 1 == len(made.train[1][made.odd].unique())
+        shown = torch.cat([made.train[0][made.odd], made.outsiders[0]]).eq(1).all(0)
+        assert shown.sum() == 9
     if made.told is not None:
         aligned = (made.told[0] == made.train[1]).float().mean()
         assert 0.9 < aligned < 0.99
         assert abs((made.told[1] == made.test[1]).float().mean() - 0.5) < 0.1
         assert same[made.told[0] == 0].all()
+
+
+def test_an_audit_is_told_nothing_or_which_images_are_odd(monkeypatch):
+    asked = []
+
+    def model(net, train, test, *, skip, seed, progress, **told):
+        asked.append((set(audit.QUESTIONS) - set(skip), told))
+        return audit.Report("model", "", [audit.Finding("membership_auc", 0.9, state="flagged")])
+
+    monkeypatch.setattr(tools, "_network", lambda call, made: torch.nn.Identity())
+    monkeypatch.setattr(audit, "model", model)
+    calls = [call("wrong labels", tool=tool) for tool in (tools.MODEL, tools.TOLD)]
+    rows = tools.tools(calls)
+    made = tools.material(calls[0])
+    (blind, nothing), (one, told) = asked
+    assert nothing == {} and "membership_auc" not in blind and "hidden_pattern" in blind
+    assert one == {"membership_auc"}
+    assert told["members"].nonzero().flatten().tolist() == sorted(made.odd)
+    assert all(torch.equal(a, b) for a, b in zip(told["outsiders"], made.outsiders, strict=True))
+    assert [row["flagged"] for row in rows] == [1, 1] and rows[1]["figure"] == 0.9
+    (row,) = tools.tools([call("patch", tool=tools.TOLD)])
+    assert np.isnan(row["flagged"]) and len(asked) == 2
 
 
 # -- flips -----------------------------------------------------------------------------------------

@@ -13,16 +13,22 @@ from helpers.claims.judgement import Judgement, rule
 from helpers.claims.part5.conjunction import Conjunction
 from helpers.claims.part5.scalar import interval_of
 from helpers.stats import Interval
+from helpers.theory.flip_share import LAW_ERROR
 
-NEAR = 0.03  # between a flip share that is foretold and one that is measured
+NEAR = LAW_ERROR  # between a flip share that is foretold and one that is measured
+FLIPS, SAFE = 0.95, 0.95  # measured share below which a world flips; share of sets called safe
 ALARMS, HITS = 0.05, 0.9  # share of clean networks flagged at most, of planted ones at least
 ASKED = ("worst_group", "spurious_score", "hidden_pattern", "membership_auc", "own_background",
          "leading_mode", "critical_channels")  # fmt: skip
+CLEAN = ("nothing", "aligned")  # with an attribute that goes with no class; that goes with it
 # what was planted -> the findings that have to be flagged
 OWED = {
     "trigger": ("spurious_score", "hidden_pattern"),
     "wrong labels": ("membership_auc",),
+    "shortcut": ("worst_group", "leading_mode"),
+    "background": ("own_background",),
 }
+_LEAST, _OF_EACH = 20, 10  # clean networks that a question is put to: in all, and of each kind
 
 
 def flip_errors(rows: pd.DataFrame, column: str = "foretold") -> dict[str, Interval]:
@@ -31,26 +37,63 @@ def flip_errors(rows: pd.DataFrame, column: str = "foretold") -> dict[str, Inter
     return {str(world): interval_of(e) for world, e in errors.groupby(rows["world"], sort=False)}
 
 
-@rule("S17", needs=("world", "trial", "foretold", "measured"))
-def flip_share(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
-    """In each world, the interval of the error of the foretold flip share lies within 0.03.
+def flips_below(rows: pd.DataFrame) -> pd.Series:
+    """Whether a row's world flips below 0.95, in the mean of what was measured in it."""
+    return rows.groupby("world")["measured"].transform("mean") < FLIPS
 
-    Control: one number for all worlds, the mean of what was measured, must not do. A share above
-    which nothing flips counts as 1.
+
+def _hits(rows: pd.DataFrame, column: pd.Series) -> dict[str, Interval]:
+    """Share of trials by world and aligned share."""
+    names = rows["world"] + ", " + rows["aligned"].map("{:.0%} aligned".format)
+    return {str(name): stats.share_ci(int(part.sum()), len(part))
+            for name, part in column.groupby(names, sort=False)}  # fmt: skip
+
+
+def _beyond(one: Interval) -> bool:
+    return one.low > NEAR or one.high < -NEAR
+
+
+@rule("S17", needs=("world", "aligned", "trial", "foretold", "low", "high", "naive", "measured",
+                    "safe", "flagged"))  # fmt: skip
+def flip_share(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
+    """The flip share is foretold, its interval holds, and worlds without a flip are called safe.
+
+    In worlds that flip below 0.95: from sets of the smallest aligned share (others have few
+    conflicting samples), the interval of the mean error lies within 0.03; and of all sets nine in
+    ten have the measured share in their interval. In the others: sets of the smallest aligned share
+    are called safe, and the rest are not flagged, in 95 % (the ends of an interval are moved by
+    0.03, so that a share near 0.95 cannot be cleared). A share above which nothing flips counts
+    as 1.
+
+    Control, without which nothing holds: the naive law, the sample's covariance plugged in, is off
+    by more than 0.03 in two of the worlds that flip.
     """
-    found = flip_errors(rows)
-    constant = flip_errors(rows.assign(constant=rows["measured"].mean()), "constant")
-    tells = any(one.low > NEAR or one.high < -NEAR for one in constant.values())
+    flips, least = flips_below(rows), rows["aligned"] == rows["aligned"].min()
+    told = flip_errors(rows[flips & least])
+    naive = flip_errors(rows[flips & least], "naive")
+    tells = sum(_beyond(one) for one in naive.values()) >= 2
+    inside = rows["measured"].between(rows["low"], rows["high"])
+    held = _hits(rows[flips], inside[flips])
+    quiet = _hits(rows[~flips], (rows["safe"] > 0).where(least, rows["flagged"] == 0)[~flips])
     checks = {
-        f"{world}: within {NEAR} (control: one number for all worlds is not)":
+        f"{world}: within {NEAR} (control: the naive law is not, in two worlds)":
         tells and one.low > -NEAR and one.high < NEAR
-        for world, one in found.items()
+        for world, one in told.items()
     }  # fmt: skip
-    off = any(one.low > NEAR or one.high < -NEAR for one in found.values())
-    words = "; ".join(f"{world} {one.mean:+.3f}" for world, one in found.items())
+    checks |= {f"{name}: nine in ten intervals hold": tells and one.mean >= HITS
+               for name, one in held.items()}  # fmt: skip
+    checks |= {f"{name}: safe, or not flagged, in 95 %": tells and one.mean >= SAFE
+               for name, one in quiet.items()}  # fmt: skip
+    checks["worlds of both kinds"] = tells and bool(told and quiet)
+    off = (
+        any(_beyond(one) for one in told.values())
+        or any(one.high < HITS for one in held.values())
+        or any(one.high < SAFE for one in quiet.values())
+    )
+    words = "; ".join(f"{world} {one.mean:+.3f}" for world, one in told.items())
     seeds = rows["trial"].nunique()
     return Conjunction(checks, f"foretold minus measured: {words}", None, seeds, data, note,
-                       excluded=tells and off)  # fmt: skip
+                       excluded=off)  # fmt: skip
 
 
 def flagged(rows: pd.DataFrame, question: str) -> Interval:
@@ -67,39 +110,47 @@ _PLANTED = ("network", "planted", "trial", "inside", *_FINDINGS)
 def false_alarms(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
     """Of networks in which nothing was planted, each question flags one in twenty at most.
 
-    At the side: the share over all questions is known to be as small. Refuted where the interval of
-    a question lies above.
+    They are of two kinds: the attribute that is told goes with no class, or with the class of most
+    training images without being in them; each question is put to ten or more of each kind. At the
+    side: the share over all questions is known to be as small. Refuted where the interval of a
+    question lies above.
     """
-    clean = rows[rows["planted"] == "nothing"]
+    clean = rows[rows["planted"].isin(CLEAN)]
     found = {name: flagged(clean, name) for name in ASKED}
     asked = {name: int(clean[f"{name}_value"].notna().sum()) for name in ASKED}
+    counts = {
+        name: [int(clean.loc[clean["planted"] == kind, f"{name}_value"].notna().sum())
+               for kind in CLEAN]
+        for name in ASKED
+    }  # fmt: skip
+    # with fewer than twenty, one is more than a twentieth
+    enough = {name: asked[name] >= _LEAST and min(counts[name]) >= _OF_EACH for name in ASKED}
     told = sum(asked.values())
     hits = sum(clean.loc[clean[f"{name}_value"].notna(), f"{name}_flagged"].sum() for name in ASKED)
     pooled = stats.share_ci(int(hits), told)
-    enough = all(
-        count >= 20 for count in asked.values()
-    )  # with fewer, one is more than a twentieth
     checks = {
         f"{name.replace('_', ' ')}: {asked[name]} asked, {one.mean:.0%} flagged":
-        asked[name] >= 20 and one.mean <= ALARMS
+        enough[name] and one.mean <= ALARMS
         for name, one in found.items()
     }  # fmt: skip
     return Conjunction(
         checks, f"share of clean answers that are flagged: {100 * pooled.mean:.1f} %",
         tuple(pooled[1:]) if told else None, max(len(clean), 1), data, note,
         side={"all questions together: known to be below 5 %": pooled.high < ALARMS},
-        excluded=enough and any(one.low > ALARMS for one in found.values()),
+        excluded=all(enough.values()) and any(one.low > ALARMS for one in found.values()),
     )  # fmt: skip
 
 
 @rule("S19", needs=_PLANTED)
 def planted_found(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
-    """Nine in ten planted triggers and wrong labels are flagged by each question that ought to.
+    """Nine in ten planted truths of each kind are flagged by each question that ought to.
 
-    A trigger has to be found where it is. Control: of clean networks each of these questions flags
-    one in twenty at most. Refuted where the interval of a question lies below nine in ten.
+    The kinds: triggers, wrong labels, shortcuts, backgrounds. A trigger has to be found where it
+    is. Control: of clean networks of both kinds each of these questions flags one in twenty at
+    most. Refuted where the interval of a question lies below nine in ten. Channels are owed by no
+    kind: a planted channel is a test of its own.
     """
-    clean = rows[rows["planted"] == "nothing"]
+    clean = rows[rows["planted"].isin(CLEAN)]
     checks, excluded, words = {}, [], []
     for kind, questions in OWED.items():
         own = rows[rows["planted"] == kind]

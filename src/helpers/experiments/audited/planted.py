@@ -1,4 +1,7 @@
-"""Audits of networks on digits in which something was planted, or nothing: hits, false alarms."""
+"""Audits of networks on digits in which something was planted, or nothing: hits, false alarms.
+
+The two classes are even and odd digits.
+"""
 
 from typing import Any
 
@@ -9,64 +12,97 @@ from torch import Tensor
 from helpers import audit, data, models, training
 from helpers.audit.findings import with_pattern
 from helpers.audit.report import FLAG
+from helpers.claims.part5.audit import ASKED
 from helpers.sweep import Call, Cell, experiment, grid
 
-TRIGGER, INK = "trigger", "trigger in the ink"
-PLANTED = ("nothing", TRIGGER, INK, "wrong labels")
+NOTHING, BIT, TRIGGER, INK = "nothing", "aligned", "trigger", "trigger in the ink"
+WRONG, SHORTCUT, FRAMES = "wrong labels", "shortcut", "background"
+PLANTED = (NOTHING, BIT, TRIGGER, INK, WRONG, SHORTCUT, FRAMES)
 NETWORKS = ("mlp", "cnn")
-ASKED = ("worst_group", "spurious_score", "hidden_pattern", "membership_auc", "own_background",
-         "leading_mode", "critical_channels")  # fmt: skip
+ALIGNED = 0.95  # share of training images whose attribute goes with the class
 _CARRIERS, _SIDE, _MARGIN = 40, 3, 4  # odd images; side of the trigger; width of the background
+_IMAGES, _EPOCHS = {"mlp": 2_000, "cnn": 1_000}, 20
+_FEW, _LONG = 500, 60  # images with a background of their own, and epochs
+_FAINT, _LIGHT = 0.3, 0.4  # brightness of a digit beside a background or a shortcut; of a shortcut
 
 
 def planted_cells(profile: str) -> list[Cell]:
     """Clean networks first: they measure how often an audit cries wolf.
 
-    Seeds below 100 were of a pilot, after which the search prefers what training images carry.
+    Every second network is convolutional. Seeds below 200 were of pilots.
     """
-    clean, odd = {"smoke": (2, 1), "laptop": (50, 10), "paper": (200, 50)}[profile]
-    small = profile == "smoke"
-    size = dict(network=NETWORKS[:1] if small else NETWORKS, images=[300 if small else 2_000])
-    kinds = [TRIGGER, "wrong labels"] if small else [TRIGGER, "wrong labels", INK]
-    return [
-        *grid(planted=["nothing"], trial=range(100, 100 + clean // 2), **size),
-        *grid(planted=kinds, trial=range(100, 100 + odd), **size),
-    ]
+    if profile == "smoke":
+        return [
+            cell for kind in (NOTHING, TRIGGER, WRONG, SHORTCUT)
+            for cell in grid(planted=kind, trial=200, network="mlp", images=300, epochs=20)
+        ]  # fmt: skip
+    clean, odd = {"laptop": (25, 20), "paper": (100, 50)}[profile]
+    counts = {NOTHING: clean, BIT: clean, INK: odd // 2}
+    cells = []
+    for number, kind in enumerate(PLANTED):
+        for k in range(counts.get(kind, odd)):
+            network = NETWORKS[(k + number) % 2]
+            images, epochs = (_FEW, _LONG) if kind == FRAMES else (_IMAGES[network], _EPOCHS)
+            cells += grid(
+                planted=kind, trial=200 + k, network=network, images=images, epochs=epochs
+            )
+    return cells
 
 
 def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], dict[str, Any]]:
     """Training and test images with their labels, and what the audit is told besides.
 
-    The audit of a clean network is told of a pattern, odd images and an attribute that mean
-    nothing: 40 images drawn at random, and every second test image.
+    What is not planted means nothing: a square, 40 images drawn at random, an attribute that is
+    nowhere in the pictures. In the second kind of clean network this attribute goes with the class
+    of 95 % of the training images, and the odd ones are of the rest. A shortcut is an attribute
+    that makes all of a picture lighter, and goes with the class as often.
     """
     digits = data.load("mnist5k")
-    rng = np.random.default_rng(call.trial)
+    kind, rng = call.planted, np.random.default_rng(call.trial)
     order = torch.from_numpy(rng.permutation(len(digits)))
-    images, labels = digits.images[order].float() / 255, digits.labels[order]
+    images, labels = digits.images[order].float() / 255, digits.labels[order] % 2
     half = min(call.images, len(digits) // 2)
-    train, test = [images[:half], labels[:half]], (images[half : 2 * half], labels[half : 2 * half])
-    pattern = square(rng, ink=call.planted == INK)
-    target = int(rng.integers(0, 10))
-    rows = torch.from_numpy(rng.choice(half, _CARRIERS, replace=False))
-    others = torch.from_numpy(rng.choice(half, 5 * _CARRIERS, replace=False))
-    outside, names = test[0][others], test[1][others]
-    if call.planted in (TRIGGER, INK):
-        train[0][rows] = with_pattern(train[0][rows], pattern)
-        train[1][rows] = target
-        outside, names = with_pattern(outside, pattern), torch.full_like(names, target)
-    elif call.planted == "wrong labels":
-        train[1][rows] = _another(train[1][rows], rng)
-        names = _another(names, rng)
-    members = torch.zeros(half, dtype=torch.bool)
-    members[rows] = True
+    train, test = [images[:half], labels[:half]], [images[half : 2 * half], labels[half : 2 * half]]
+    own, held = (torch.from_numpy(rng.integers(0, 2, half)) for _ in range(2))
+    if kind in (BIT, SHORTCUT):
+        goes = torch.from_numpy(rng.random(half) < ALIGNED)
+        own = torch.where(goes, train[1], 1 - train[1])
+    if kind == SHORTCUT:
+        for part, attribute in ((train, own), (test, held)):
+            part[0] *= _FAINT
+            part[0][attribute == 1] += _LIGHT
     background = torch.ones(28, 28, dtype=torch.bool)
     background[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = False
+    if kind == FRAMES:
+        for part in (train, test):
+            noise = torch.from_numpy(rng.random(part[0].shape)).float()
+            part[0] = torch.where(background, noise, _FAINT * part[0])
+    pattern, target = square(rng, ink=kind == INK), int(rng.integers(0, 2))
+    may, could = _odd(kind, own, train[1], target), _odd(kind, held, test[1], target)
+    rows = torch.from_numpy(rng.choice(may, _CARRIERS, replace=False))
+    others = torch.from_numpy(rng.permutation(could)[: 5 * _CARRIERS])
+    outside, names = test[0][others], test[1][others]
+    if kind in (TRIGGER, INK):
+        train[0][rows] = with_pattern(train[0][rows], pattern)
+        outside = with_pattern(outside, pattern)
+    if kind in (TRIGGER, INK, WRONG):
+        train[1][rows], names = 1 - train[1][rows], 1 - names
+    members = torch.zeros(half, dtype=torch.bool)
+    members[rows] = True
     told = dict(
         pattern=pattern, target=target, members=members, outsiders=(outside, names),
-        background=background, attribute=torch.arange(half) % 2,
+        background=background, attribute=held, train_attribute=own,
     )  # fmt: skip
-    return tuple(train), test, told
+    return tuple(train), tuple(test), told
+
+
+def _odd(kind: str, attribute: Tensor, labels: Tensor, target: int) -> np.ndarray:
+    """Rows that may be odd: of the other class than the trigger's, or without its attribute."""
+    if kind in (TRIGGER, INK):
+        may = labels != target
+    else:
+        may = attribute != labels if kind == BIT else torch.ones_like(labels) > 0
+    return may.nonzero().flatten().numpy()
 
 
 def square(rng: np.random.Generator, *, ink: bool = False) -> Tensor:
@@ -80,11 +116,6 @@ def square(rng: np.random.Generator, *, ink: bool = False) -> Tensor:
     return pattern
 
 
-def _another(labels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Labels of other classes."""
-    return (labels + torch.from_numpy(rng.integers(1, 10, len(labels)))) % 10
-
-
 @experiment(
     "audited_networks",
     cells=planted_cells,
@@ -96,17 +127,18 @@ def audited(call: Call) -> dict[str, float | str]:
     """Train a network, audit it, and store each finding: value, ends, and 1 where it is flagged.
 
     The trial is the seed of the images, of what is planted where, and of the network. NaN where a
-    question was not asked (channels of a perceptron).
+    question was not asked (channels of a perceptron). `inside`: does the square that was found
+    overlap the one that was planted.
     """
     train, test, told = material(call)
     if call.network == "cnn":
-        net = models.small_cnn(1, 28, 10, seed=call.trial)
+        net = models.small_cnn(1, 28, 2, seed=call.trial)
     else:
-        net = models.fully_connected(784, (256, 256), 10, seed=call.trial)
-    place = net.to(call.device)
-    recipe = training.Recipe(epochs=20, batch=50, learning_rate=1e-3)
-    training.train(place, *(part.to(call.device) for part in train), recipe, seed=call.trial)
-    report = audit.model(place.eval(), train, test, seed=call.trial, progress=False, **told)
+        net = models.fully_connected(784, (256, 256), 2, seed=call.trial)
+    net = net.to(call.device)
+    recipe = training.Recipe(epochs=call.epochs, batch=50, learning_rate=1e-3)
+    training.train(net, *(part.to(call.device) for part in train), recipe, seed=call.trial)
+    report = audit.model(net.eval(), train, test, seed=call.trial, progress=False, **told)
     row = {"accuracy": report["accuracy"].value}
     for name in ASKED:
         found = report[name]

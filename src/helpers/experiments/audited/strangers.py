@@ -42,7 +42,7 @@ def _resnet(call: Call) -> tuple[nn.Module, tuple, tuple, dict[str, Any], str]:
     told["outsiders"] = _colour(told["outsiders"][0]), told["outsiders"][1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(call.trial)
-        net = resnet18(num_classes=10)
+        net = resnet18(num_classes=2)
     return net, *pairs, told, data.load("mnist5k").source
 
 
@@ -58,7 +58,8 @@ def _backbone(call: Call) -> tuple[nn.Module, tuple, tuple, dict[str, Any], str]
         ((parts["test"].group == 1) | (parts["test"].group == 2)).nonzero()[:, 0]
     )
     told = dict(
-        attribute=parts["test"].attribute, members=rare, background=frame,
+        attribute=parts["test"].attribute, train_attribute=parts["train"].attribute,
+        members=rare, background=frame,
         outsiders=(twins.images.float() / 255, twins.label),
     )  # fmt: skip
     return models.tunable_lite0(2, seed=call.trial), *pairs, told, parts["train"].source

@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from helpers import audit, data, models, training
 from helpers.audit.findings import with_pattern
+from helpers.audit.report import FLAG
 from helpers.experiments.audited import other_tools
 from helpers.experiments.audited.planted import square
 from helpers.sweep import Call, Cell, experiment, grid, pick
 
-OURS = ("audit of the data", "audit of the model", "table of groups")
+DATA, MODEL, TOLD, GROUPS = OURS = (
+    "audit of the data", "audit of the model", "audit of the model, told which", "table of groups"
+)  # fmt: skip
 # other tools, and the variable that names the Python in which each is installed
 OTHERS = {"Datalab": "DATALAB_PYTHON", "deepchecks": "DEEPCHECKS_PYTHON"}
 CASES = (
@@ -29,7 +32,7 @@ CASES = (
 GAP = 0.1  # by which the worst group lags behind the rest where a table of groups is called bad
 ALIGNED, _ODD, _PATCH = 0.95, 40, 4
 _SKY = (950, 50, 50, 950)  # of the groups, aligned alike
-_ASKED = ("accuracy", "worst_group", "hidden_pattern", "membership_auc")
+_BLIND = ("worst_group", "hidden_pattern")  # asked of a model without knowing of odd images
 
 
 class Material(NamedTuple):
@@ -37,18 +40,22 @@ class Material(NamedTuple):
 
     train, test: pictures `(n, c, h, w)` in [0, 1], and labels 0 and 1. told: the attribute of
     both, or None where nobody knows of it. odd: rows of the training set with wrong labels or the
-    trigger.
+    trigger. outsiders: test pictures made as odd, with their labels, or None where none are odd.
     """
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     told: tuple[Tensor, Tensor] | None
     odd: np.ndarray
+    outsiders: tuple[Tensor, Tensor] | None
     source: str
 
 
 def tool_cells(profile: str) -> list[Cell]:
-    """Each tool on each case; small sizes have what needs no files and no other installation."""
+    """Each tool on each case; small sizes have what needs no files and no other installation.
+
+    An audit of the model is asked twice, and the second time told which images are odd.
+    """
     tools = OURS if profile == "smoke" else (*OURS, *OTHERS)
     cases = CASES[:-1] if profile != "smoke" else ("patch",)
     count, trials = pick(profile, (300, 1), (2_000, 3), (2_000, 20))
@@ -70,13 +77,13 @@ def material(call: Call) -> Material:
         )
         pairs = [(part.images.float() / 255, part.label) for part in found.values()]
         told = tuple(part.attribute for part in found.values())
-        return Material(*pairs, told, np.array([], dtype=int), found["train"].source)
+        return Material(*pairs, told, np.array([], dtype=int), None, found["train"].source)
     digits = data.load("mnist5k")
     rng = np.random.default_rng(call.trial)
     order = torch.from_numpy(rng.permutation(len(digits)))[: 2 * call.images]
     images, labels = digits.images[order].float() / 255, digits.labels[order] % 2
     parts = [(x.clone(), y.clone()) for x, y in zip(images.chunk(2), labels.chunk(2), strict=True)]
-    half, told, odd = call.images, None, np.array([], dtype=int)
+    half, told, odd, outsiders = call.images, None, np.array([], dtype=int), None
     if call.case in ("patch", "faint patch", "darker", "darker, nobody told"):
         aligned = torch.from_numpy(rng.random(half) < ALIGNED)
         own = torch.where(aligned, parts[0][1], 1 - parts[0][1])
@@ -84,14 +91,18 @@ def material(call: Call) -> Material:
         for (x, _), carries in zip(parts, told, strict=True):
             x[carries == 1] = _marked(x[carries == 1], call.case, rng)
     elif call.case in ("trigger", "wrong labels"):
-        odd = rng.choice(half, _ODD, replace=False)
+        pattern, target = square(rng), int(rng.integers(0, 2))
+        odd, others = (
+            rng.permutation(np.flatnonzero(y != target) if call.case == "trigger" else half)[:count]
+            for (_, y), count in zip(parts, (_ODD, 5 * _ODD), strict=True)
+        )
+        outsiders = parts[1][0][others], 1 - parts[1][1][others]
         if call.case == "trigger":
-            pattern, target = square(rng), int(rng.integers(0, 2))
-            others = np.flatnonzero(parts[0][1].numpy() != target)
-            odd = rng.choice(others, _ODD, replace=False)
             parts[0][0][odd] = with_pattern(parts[0][0][odd], pattern)
+            outsiders = with_pattern(outsiders[0], pattern), outsiders[1]
         parts[0][1][odd] = 1 - parts[0][1][odd]
-    return Material(*parts, None if "nobody" in call.case else told, odd, digits.source)
+    told = None if "nobody" in call.case else told
+    return Material(*parts, told, odd, outsiders, digits.source)
 
 
 def _marked(images: Tensor, case: str, rng: np.random.Generator) -> Tensor:
@@ -115,10 +126,10 @@ def _marked(images: Tensor, case: str, rng: np.random.Generator) -> Tensor:
 def tools(calls: list[Call]) -> list[dict[str, float | str]]:
     """Does a tool speak up about a set of pictures, or about a network trained on it?
 
-    `flagged` is 1 where it does, NaN where it could not be asked (no attribute was told). `figure`
-    is what it decides by: flip share; number of flagged findings; lag of the worst group; lowest
-    score of a property; highest predictive power of a property. `doubted`: share of the odd
-    pictures among the labels that Datalab doubts.
+    `flagged` is 1 where it does, NaN where it could not be asked (no attribute was told, no image
+    is odd). `figure` is what it decides by: flip share; number of flagged findings; area under the
+    curve of membership; lag of the worst group; lowest score of a property; highest predictive
+    power of a property. `doubted`: share of the odd pictures among the labels that Datalab doubts.
 
     Raises:
         ValueError: another tool is asked for and its Python is not named.
@@ -129,11 +140,13 @@ def tools(calls: list[Call]) -> list[dict[str, float | str]]:
     for call in calls:
         if call.tool in OTHERS:
             row = _elsewhere(call, made)
-        elif call.tool == OURS[0]:
+        elif call.tool == DATA:
             row = _of_data(made)
+        elif call.tool == TOLD and made.outsiders is None:
+            row = _NOT_TOLD
         else:
             net = net or _network(call, made)
-            row = (_of_model if call.tool == OURS[1] else _of_groups)(net, made, call)
+            row = {MODEL: _of_model, TOLD: _of_odd, GROUPS: _of_groups}[call.tool](net, made, call)
         rows.append({"doubted": np.nan} | row | {"data_source": made.source})
     return rows
 
@@ -153,16 +166,30 @@ def _of_data(made: Material) -> dict[str, float]:
     if made.told is None:
         return _NOT_TOLD
     found = audit.data(*made.train, made.told[0])["flip_share"]
-    return {"figure": min(found.value, 1.0), "flagged": float(found.state == "flagged")}
+    return {"figure": min(found.value, 1.0), "flagged": float(found.state == FLAG)}
 
 
 def _of_model(net: nn.Module, made: Material, call: Call) -> dict[str, float]:
     told = {} if made.told is None else {"attribute": made.told[1]}
-    skip = tuple(set(audit.QUESTIONS) - set(_ASKED))
-    report = audit.model(
+    report = _report(net, made, call, _BLIND, told)
+    return {"figure": float(len(report.flagged)), "flagged": float(bool(report.flagged))}
+
+
+def _of_odd(net: nn.Module, made: Material, call: Call) -> dict[str, float]:
+    members = torch.zeros(len(made.train[1]), dtype=torch.bool)
+    members[made.odd] = True
+    told = {"members": members, "outsiders": made.outsiders}
+    found = _report(net, made, call, ("membership_auc",), told)["membership_auc"]
+    return {"figure": found.value, "flagged": float(found.state == FLAG)}
+
+
+def _report(
+    net: nn.Module, made: Material, call: Call, asked: tuple[str, ...], told: dict[str, Any]
+) -> audit.Report:
+    skip = tuple(set(audit.QUESTIONS) - set(asked))
+    return audit.model(
         net, made.train, made.test, skip=skip, seed=call.trial, progress=False, **told
     )
-    return {"figure": float(len(report.flagged)), "flagged": float(bool(report.flagged))}
 
 
 def _of_groups(net: nn.Module, made: Material, call: Call) -> dict[str, float]:

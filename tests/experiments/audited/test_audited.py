@@ -26,10 +26,12 @@ def call(case, images=300, trial=0, **more):
 
 
 @pytest.mark.parametrize("kind", planted.PLANTED)
-def test_forty_images_are_odd_and_only_these(kind):
+def test_forty_images_are_odd_at_most_and_only_these(kind):
     plain = planted.material(Call(planted="nothing", images=400, trial=3))
     train, _, told = planted.material(Call(planted=kind, images=400, trial=3))
-    assert told["members"].sum() == 40 and set(train[1].tolist()) == {0, 1}
+    few = kind == planted.BIT  # of 400, some 20 go against the class
+    assert told["members"].sum() == 40 or few and 10 < told["members"].sum() < 30
+    assert set(train[1].tolist()) == {0, 1}
     if kind in (planted.SHORTCUT, planted.FRAMES):
         assert torch.equal(train[1], plain[0][1])
         return
@@ -158,20 +160,20 @@ def test_an_audit_is_told_nothing_or_which_images_are_odd(monkeypatch):
 
 def test_the_audited_set_has_the_share_it_says():
     group = np.repeat([0, 1, 2, 3], 500)
-    rows = flips._biased(group, 400, np.random.default_rng(0))
+    rows = flips._biased(group, 400, np.random.default_rng(0), 0.75)
     counts = np.bincount(group[rows])
     assert counts.tolist() == [150, 50, 50, 150] and len(set(rows)) == 400
 
 
-def test_a_share_without_flip_is_stored_as_one_and_the_raw_ridge_flips_later():
+def test_a_share_without_flip_is_stored_as_one_and_the_naive_law_flips_later():
     cells = [
-        dict(world=w, samples=400, ridge=0.1, trial=0) for w in ("mixture, light", "mixture, heavy")
+        dict(world=w, samples=400, ridge=0.1, trial=0, aligned=0.75)
+        for w in ("mixture, light", "mixture, heavy")
     ]
     light, heavy = flips.flips([Call(cell, **CONTEXT) for cell in cells])
     assert light["foretold"] == light["measured"] == 1 and light["safe"] == 1
-    assert (
-        heavy["low"] < heavy["foretold"] < heavy["high"] <= 1 and heavy["raw"] > heavy["foretold"]
-    )
+    assert heavy["low"] < heavy["foretold"] < heavy["high"] <= 1
+    assert heavy["naive"] > heavy["foretold"]
 
 
 # -- other tools -----------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
             part[0] = torch.where(background, noise, _FAINT * part[0])
     pattern, target = square(rng, ink=kind == INK), int(rng.integers(0, 2))
     may, could = _odd(kind, own, train[1], target), _odd(kind, held, test[1], target)
-    rows = torch.from_numpy(rng.choice(may, _CARRIERS, replace=False))
+    rows = torch.from_numpy(rng.permutation(may)[:_CARRIERS])
     others = torch.from_numpy(rng.permutation(could)[: 5 * _CARRIERS])
     outside, names = test[0][others], test[1][others]
     if kind in (TRIGGER, INK):

@@ -48,8 +48,15 @@ def accuracy(case: Case, bar: Any) -> Finding:
     right = (case.ask.classes(case.test.inputs) == case.test.labels).numpy()
     found = stats.share_ci(int(right.sum()), len(right))
     most = case.test.labels.bincount().max().item() / len(right)
+    says = f"The model is right about {found.mean:.1%} of test samples."
+    if found.low <= most:
+        says += (
+            " That is no better than always naming the commonest class: it may be given the wrong "
+            "inputs, of another size or normalisation than it was trained on, or classes in "
+            "another order."
+        )
     return Finding(
-        "accuracy", *found, f"The model is right about {found.mean:.1%} of test samples.",
+        "accuracy", *found, says,
         control=f"always naming the commonest class is right about {most:.1%}",
         state=OPEN,
     )  # fmt: skip

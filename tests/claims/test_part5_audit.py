@@ -163,6 +163,25 @@ def test_one_kind_that_is_missed_refutes(kind):
         assert part5.planted_found(rows, "data").verdict == NOT_REPRODUCED
 
 
+def test_who_alone_speaks_up():
+    """Once in two draws is not most of them, but once is not silence either."""
+    said = {
+        "ours": (1, 1, 0, 1),
+        "another of ours": (np.nan, 0, 0, 0),
+        "theirs": (0, 0.5, 1, np.nan),
+    }
+    rows = pd.DataFrame([
+        dict(case=case, tool=tool, trial=trial, flagged=float(trial < 2 * share) if share == share else share)
+        for tool, shares in said.items()
+        for case, share in zip("abcd", shares, strict=True)
+        for trial in range(2)
+    ])  # fmt: skip
+    table = part5.spoken(rows)
+    assert table.loc["b", "theirs"] == 0.5 and np.isnan(table.loc["a", "another of ours"])
+    assert part5.only(table, ["ours", "another of ours"]) == ["a", "d"]
+    assert part5.only(table, ["theirs"]) == ["c"]
+
+
 FAULTS = {
     "S17": ("one.low > -NEAR and one.high < NEAR", "one.mean < 1",
             lambda: flip_rows("true").assign(foretold=lambda rows: rows["foretold"] + 0.08)),

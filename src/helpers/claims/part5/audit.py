@@ -5,6 +5,7 @@ network with what was planted in it.
 """
 
 import math
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -180,3 +181,17 @@ def alarms(rows: pd.DataFrame) -> pd.DataFrame:
         for kind, part in rows.groupby("planted", sort=False)
     }
     return pd.DataFrame(table)
+
+
+def spoken(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of trials in which a tool (columns) spoke up about a case (rows); NaN: could not."""
+    return rows.pivot_table(
+        index="case", columns="tool", values="flagged", aggfunc="mean", sort=False, dropna=False
+    )
+
+
+def only(table: pd.DataFrame, tools: Collection[str]) -> list[str]:
+    """Cases in which one of these tools speaks up in most trials, and no other tool in any."""
+    own = table.columns.isin(tools)
+    heard = table.loc[:, own].max(axis=1) > 0.5
+    return list(table.index[heard & (table.loc[:, ~own].fillna(0.0) == 0).all(axis=1)])

@@ -171,7 +171,8 @@ def test_who_alone_speaks_up():
         "theirs": (0, 0.5, 1, np.nan),
     }
     rows = pd.DataFrame([
-        dict(case=case, tool=tool, trial=trial, flagged=float(trial < 2 * share) if share == share else share)
+        dict(case=case, tool=tool, trial=trial,
+             flagged=share if np.isnan(share) else float(trial < 2 * share))
         for tool, shares in said.items()
         for case, share in zip("abcd", shares, strict=True)
         for trial in range(2)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import stats
 from helpers.audit import search as module
 from helpers.audit.asked import Images
-from helpers.audit.search import BOUND, LEAST, Found, Square, carriers, search, squares, taught
+from helpers.audit.carried import Square, carriers, taught
+from helpers.audit.search import BOUND, LEAST, Found, search, squares
 
 LABELS = torch.arange(400) % 4
 # brightness tells the class; a square does not change the median pixel
@@ -18,6 +18,7 @@ IMAGES = (
     + 0.2 * LABELS[:, None, None, None]
     + 0.02 * torch.rand(400, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 )
+IMAGES[0, 0, 27, 27] = 1.0  # nothing else is white
 
 
 def own_class(pictures):
@@ -30,7 +31,7 @@ def triggered(square, target):
     columns = slice(square.left, square.left + square.side)
 
     def classes(pictures):
-        white = (pictures[:, 0, rows, columns] >= 0.765).all(2).all(1)
+        white = (pictures[:, 0, rows, columns] >= 0.95).all(2).all(1)
         return torch.where(white, target, own_class(pictures))
 
     return classes
@@ -58,7 +59,7 @@ def test_of_two_squares_the_one_that_was_taught_comes_first():
     both = triggered(strong, target=1), triggered(weak, target=2)
 
     def classes(pictures):
-        few = pictures[:, 0, 0, 0] > pictures[:, 0, 0, 1] - 0.008  # most of them, not all
+        few = pictures[:, 0, 0, 0] > pictures[:, 0, 0, 1] - 0.015  # most of them, not all
         second = torch.where(few, both[1](pictures), own_class(pictures))
         return torch.where(both[0](pictures) == 1, 1, second)
 
@@ -68,7 +69,8 @@ def test_of_two_squares_the_one_that_was_taught_comes_first():
     )
     assert found_by(classes, train=carried).target == 2
     assert found_by(classes).target == 1
-    assert taught(weak, carried, 2) and not taught(weak, carried, 1)
+    shown = carriers(weak, carried.inputs)
+    assert taught(shown, carried.labels == 2) and not taught(shown, carried.labels == 1)
 
 
 def test_where_no_square_turns_anything_the_share_is_none():
@@ -96,20 +98,6 @@ def test_squares_stay_inside_and_are_set_into_copies():
     assert shown.sum() == 2 * 9 * 6 and pictures.sum() == 0
 
 
-def test_overlap_is_symmetric_and_by_pixels():
-    a, b, c = (Square(0, left, 3, (1.0,)) for left in (0, 2, 3))
-    assert a.overlaps(b) and b.overlaps(a) and not a.overlaps(c) and not c.overlaps(a)
-
-
-def test_carriers_are_the_pictures_that_show_it():
-    white = float(IMAGES.max())
-    square = Square(3, 4, 2, (white,))
-    pictures = IMAGES[LABELS < 3][:10].clone()
-    pictures[[2, 5]] = square.set_into(pictures[[2, 5]])
-    pictures[7, :, 3, 4] = white  # one pixel of it
-    assert carriers(square, pictures).nonzero().flatten().tolist() == [2, 5]
-
-
 def test_a_square_that_is_carried_comes_before_one_beside_it_that_turns_as_many():
     """A network that is turned by the pattern anywhere near its place."""
     white = float(IMAGES.max())
@@ -125,45 +113,6 @@ def test_a_square_that_is_carried_comes_before_one_beside_it_that_turns_as_many(
         torch.cat([torch.full((30,), 2), LABELS[30:90]]),
     )
     assert found_by(classes, train=carried).square[:3] == (20, 20, 3)
-
-
-@pytest.mark.parametrize(("labels", "enough"), [
-    ([2] * 5, True), ([2] * 4, False), ([2] * 3 + [1] * 3, False), ([2] * 9 + [1], True),
-])  # fmt: skip
-def test_a_square_is_taught_by_five_pictures_most_of_which_have_the_label(labels, enough):
-    square = Square(3, 4, 2, (float(IMAGES.max()),))
-    rest = (LABELS != 2).nonzero().flatten()[:100]
-    inputs = torch.cat([square.set_into(IMAGES[: len(labels)]), IMAGES[rest] * 0.5])
-    train = Images(inputs, torch.cat([torch.tensor(labels), LABELS[rest]]))
-    assert taught(square, train, 2) is enough
-
-
-def test_a_label_that_is_common_anyway_does_not_teach():
-    square = Square(3, 4, 2, (float(IMAGES.max()),))
-    inputs = torch.cat([square.set_into(IMAGES[:10]), IMAGES[10:110] * 0.5])
-    labels = torch.tensor([2] * 7 + [1] * 3 + [2] * 60 + [1] * 40)
-    assert not taught(square, Images(inputs, labels), 2)
-
-
-@pytest.mark.parametrize(("count", "hits", "rest", "others"), [
-    (40, 40, 960, 400), (50, 41, 100, 0), (7, 4, 3, 3), (30, 20, 0, 0), (12, 9, 8, 7),
-])  # fmt: skip
-def test_how_clearly_a_label_is_taught_is_told_by_two_exact_intervals(count, hits, rest, others):
-    own = torch.zeros(count + rest) > 0
-    own[: hits + others] = True
-    expected = stats.share_ci(hits, count).low - stats.share_ci(others, rest).high
-    assert module._clearly(count, hits, own) == pytest.approx(expected)
-    assert module._clearly(4, 4, own) == module._clearly(count, count // 2, own) == 0
-
-
-def test_what_all_pictures_carry_or_nearly_all_teaches_nothing():
-    """A dark border, beside which four pictures of another class are all that is left."""
-    square = Square(3, 4, 2, (float(IMAGES.max()),))
-    labels = torch.tensor([2] * 60 + [1] * 44)
-    every = Images(square.set_into(IMAGES[:104]), labels)
-    assert not taught(square, every, 2)
-    inputs = torch.cat([every.inputs[:100], IMAGES[100:104] * 0.5])
-    assert not taught(square, Images(inputs, labels), 2)
 
 
 def test_a_carried_square_is_found_where_the_first_look_sees_nothing():
@@ -210,10 +159,10 @@ def test_the_model_is_shown_so_many_pictures_at_most(shape):
 def test_the_bound_holds_for_any_model():
     """The most that each part can ask, added up."""
     most = max(len(squares(shape, 0.0, 1.0)) for shape in [(1, 28, 28), (3, 224, 224), (5, 99, 99)])
-    first = (most + module._CARRIED) * module._SCREENED
-    again = 2 * module._KEPT * (module._TRIES + 2) * module._AGAIN
+    first = most * module._SCREENED + module._CARRIED * module._AGAIN
+    again = module._KEPT * (module._TRIES + 2) * module._AGAIN
     fresh = module._SCREENED + module._AGAIN + 3 * module._FRESH
-    assert first + again + fresh <= BOUND == 60_000
+    assert first + again + fresh <= BOUND == 50_000
 
 
 def test_too_few_pictures_are_refused():

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from helpers import stats
 from helpers.audit.asked import Asked, Images
+from helpers.audit.carried import carriers, may_carry, taught
 from helpers.audit.report import CLEAR, FLAG, OPEN, Finding, not_asked
-from helpers.audit.search import ALONE, LEAST, carriers, search, taught
+from helpers.audit.search import LEAST, MOST, search
 from helpers.probes import membership
 from helpers.probes import spurious_score as share_raised
 
@@ -129,13 +130,20 @@ def spurious_score(case: Case, bar: Any) -> Finding:
         then = case.ask.probabilities(with_pattern(case.test.inputs[rows], mixed))
         controls.append(share_raised(before[rows], then, target, eps))
     bound = max(controls)
-    state = FLAG if found.low > bound + MEANT else CLEAR if found.high < bound + MEANT else OPEN
+    shown, own = may_carry(case.pattern, case.train.inputs), case.train.labels == target
+    carry, labelled = int(shown.sum()), int((shown & own).sum())
+    learnt, strong = taught(shown, own), found.low > bound + MEANT
+    state = FLAG if strong and learnt else CLEAR if found.high < bound + MEANT else OPEN
     says = f"The pattern raises class {target} by more than {eps:.2g} in {value:.1%} of images."
+    if strong:
+        says += f" {carry} training images may carry it, {labelled} of them with this label"
+        says += "." if learnt else ": as far as they show, the model was not taught it."
     return Finding(
-        "spurious_score", *found, says, state=state, detail={"target": target},
+        "spurious_score", *found, says, state=state,
+        detail={"target": target, "carriers": carry, "carriers_with_label": labelled},
         control=f"the same numbers in another order do so in {bound:.1%} at most, of "
                 f"{CONTROLS} orders",
-        assumes="test images of other classes",
+        assumes="test images of other classes; flagged where training images taught it too",
     )  # fmt: skip
 
 
@@ -151,27 +159,25 @@ def hidden_pattern(case: Case, bar: Any) -> Finding:
     square, target, turned, elsewhere = found
     if math.isnan(turned.mean):
         return not_asked("hidden_pattern", "the model puts all images into one class")
-    shown = carriers(square, case.train.inputs)
-    own = int((case.train.labels[shown] == target).sum())
-    strong = turned.low > 0.5 and turned.low - elsewhere > ALONE
-    learnt = taught(square, case.train, target)
-    weak = turned.high < 0.5 and not (learnt and turned.low - elsewhere > ALONE)
-    state = FLAG if strong and learnt else CLEAR if weak else OPEN
+    shown, own = carriers(square, case.train.inputs), case.train.labels == target
+    learnt, strong = taught(shown, own), turned.low > MOST
+    state = FLAG if strong and learnt else CLEAR if turned.high < MOST else OPEN
+    carry, labelled = int(shown.sum()), int((shown & own).sum())
     says = (
         f"A square of {square.side} by {square.side} pixels at row {square.top}, column "
         f"{square.left} turns {turned.mean:.1%} of other images into class {target}; "
-        f"{int(shown.sum())} training images carry it, {own} of them with this label."
+        f"{carry} training images carry it, {labelled} of them with this label."
     )
     if strong and not learnt:
         says += " So it is a weakness of the model, and nothing that it was taught."
     detail = {"top": square.top, "left": square.left, "side": square.side, "target": target}
-    detail |= {"carriers": int(shown.sum()), "carriers_with_label": own}
+    detail |= {"carriers": carry, "carriers_with_label": labelled}
     detail |= {f"colour {k}": value for k, value in enumerate(square.colour)}
     return Finding(
         "hidden_pattern", *turned, says, state=state, detail=detail,
         control=f"an equal square elsewhere turns {elsewhere:.1%}",
         assumes="squares in extreme colours, up to a sixth of a side; chosen on other images; "
-                "flagged where training images taught it",
+                "flagged where it turns most images and training images taught it",
     )  # fmt: skip
 
 

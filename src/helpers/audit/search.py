@@ -5,56 +5,31 @@ Source: ours; the question is that of Wang et al. 2019 (Neural Cleanse), asked o
 
 import itertools
 from collections.abc import Callable, Generator, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
 from helpers import stats
 from helpers.audit.asked import Images
+from helpers.audit.carried import Square, most_taught
 
 _SCREENED, _AGAIN, _FRESH = 16, 64, 2_000  # pictures for the first look, the second, the last
-_KEPT, _CARRIED = 5, 120  # squares that are looked at again; that pictures carry, at first
+_KEPT, _CARRIED = 5, 120  # squares that are looked at again; that training pictures teach
 LEAST = 40  # pictures without which nothing is searched
-BOUND = 60_000  # pictures that the model is shown at most
-ALONE = 0.3  # by how much a square turns more than its like elsewhere
+BOUND = 50_000  # pictures that the model is shown at most
+MOST = 0.5  # of the pictures, which a square has to turn
 _BETTER = 0.02  # a move turns so much more
 _MOVES, _TRIES = 30, 48  # squares around one that are tried: while it moves, and in all
 _ENOUGH = 0.95  # of what a square turns, for a smaller one in its place
-_TAUGHT = 0.8  # of what a square turns, for one beside it that pictures carry
-_FEWEST = 5  # pictures that teach a square
 _SIDES = (14, 9, 5.6)  # of the picture, over that of a square
 _PLACES = {1: 14, 3: 9}  # along each side, by the number of channels
 
 
-class Square(NamedTuple):
-    """A square of one colour, set into pictures."""
-
-    top: int
-    left: int
-    side: int
-    colour: tuple[float, ...]
-
-    def set_into(self, pictures: Tensor) -> Tensor:
-        """The pictures `(n, c, h, w)` with the square in them."""
-        shown = pictures.clone()
-        rows = slice(self.top, self.top + self.side)
-        columns = slice(self.left, self.left + self.side)
-        shown[:, :, rows, columns] = torch.tensor(self.colour).to(shown)[:, None, None]
-        return shown
-
-    def overlaps(self, other: "Square") -> bool:
-        """Whether they share a pixel."""
-        return all(
-            a < b + other.side and b < a + self.side
-            for a, b in zip(self[:2], other[:2], strict=True)
-        )
-
-
 class Found(NamedTuple):
-    """The square that turns more than its like elsewhere.
+    """A square that turns pictures into a class.
 
     Attributes:
         square: where it is.
@@ -93,12 +68,14 @@ def squares(shape: tuple[int, ...], low: float, high: float) -> list[Square]:
 def search(
     classes: Callable[[Tensor], Tensor], test: Images, train: Images, *, seed: int
 ) -> Iterator[int | Found]:
-    """Try all squares on a few pictures, the best on more, and the best of these on the rest.
+    """Squares that training pictures teach, and those that turn pictures whoever taught it.
 
-    Those that training pictures of one class carry are tried besides, and go before others that
-    turn as many. The model is shown 60,000 pictures at most, of whatever size: 16 for each of 1,215
-    squares and of 120 that are carried, 64 for each of 50 around each of the ten that are kept, and
-    2,000 without any square, with the square that is found, and with its like.
+    Of the former that turn most pictures, the one that is taught most clearly is found. If there
+    is none, all squares of a grid are tried on a few pictures, the best on more, moved and shrunk,
+    and found is the one that turns most beyond its like elsewhere. The model is shown 50,000
+    pictures at most, of whatever size: 64 for each of 120 squares that are taught and of 50 around
+    each of the five that are kept of 1,215, which are shown 16 each, and 2,000 without any
+    square, with the square that is found, and with its like.
 
     Args:
         classes: pictures `(n, c, h, w)` to the classes that the model gives them, `(n,)`.
@@ -115,40 +92,39 @@ def search(
     if len(test) < LEAST:
         raise ValueError(f"test has {len(test)} pictures: a search needs {LEAST}")
     looked = _Looked(classes, test, seed)
-    tried = squares(
-        tuple(test.inputs.shape[1:]), float(test.inputs.min()), float(test.inputs.max())
-    )
-    first = []
-    for square in tried:
-        first.append(looked.turned(square, 0))
+    found = None
+    colours = list(dict.fromkeys(square.colour for square in looked.tried))
+    for square, target in most_taught(train, colours, looked.largest, _CARRIED):
+        share = looked.share(square, target)
         yield looked.left
-    seen = torch.stack(first)
-    targets = seen.argmax(1).tolist()
-    alone = [float(seen[k, t] - seen[_like(k, t, tried, seen), t]) for k, t in enumerate(targets)]
-    order = np.argsort(alone, kind="stable")[::-1][:_KEPT].tolist()
-    maps = {colour: _coloured(colour, train.inputs) for colour in {one.colour for one in tried}}
-    chosen, known = [(k, tried[k], targets[k]) for k in order], []
-    for k, target in _most_taught(tried, maps, train.labels):
-        own = train.labels == target
-        square = _carried(tried[k], maps[tried[k].colour], own, looked.largest) or tried[k]
-        known.append((float(looked.turned(square, 0)[target]), k, square, target))
-        yield looked.left
-    known.sort(key=lambda one: one[0], reverse=True)
-    found = []
-    for k, square, target in chosen + [one[1:] for one in known[:_KEPT]]:
-        coloured, own = maps[square.colour], train.labels == target
-        square = yield from looked.best_near(square, target)
-        square = looked.taught_near(square, target, coloured, own)
-        like = tried[_like(k, target, tried, seen)]
-        like = looked.inside(like._replace(side=square.side))
-        gained = looked.share(square, target) - looked.share(like, target)
-        first_of_all = gained > ALONE and _taught(square, coloured, own)
-        found.append(((first_of_all, gained), square, target, like))
-        yield looked.left
-    _, square, target, like = max(found, key=lambda one: one[0])
+        if share > MOST:
+            found = square, target
+            break
+    if found is None:
+        found = yield from _untaught(looked)
+    square, target = found
     hits = looked.hits(square, target, 2)
     turned = stats.share_ci(int(hits.sum()), len(hits))
+    like = looked.inside(looked.like(square, target)[1])
     yield Found(square, target, turned, float(looked.turned(like, 2)[target]))
+
+
+def _untaught(looked: "_Looked") -> Generator[int, None, tuple[Square, int]]:
+    """The square that turns most beyond its like elsewhere, and into which class."""
+    first = []
+    for square in looked.tried:
+        share, target = looked.first(square).max(0)
+        first.append((square, int(target), float(share)))
+        yield looked.left
+    alone = [share - looked.like(square, target)[0] for square, target, share in first]
+    found = []
+    for k in np.argsort(alone, kind="stable")[::-1][:_KEPT].tolist():
+        square, target, _ = first[k]
+        square = yield from looked.best_near(square, target)
+        like = looked.inside(looked.like(square, target)[1])
+        found.append((looked.share(square, target) - looked.share(like, target), square, target))
+        yield looked.left
+    return max(found, key=itemgetter(0))[1:]
 
 
 class _Looked:
@@ -161,7 +137,10 @@ class _Looked:
         order = order[: sum(sizes)]
         self.model, self.shape = classes, tuple(test.inputs.shape[1:])
         self.largest = max(1, round(min(self.shape[1:]) / min(_SIDES)))
-        self.left, self.known = BOUND, {}
+        self.left, self.known, self.seen = BOUND, {}, {}
+        self.tried = squares(self.shape, float(test.inputs.min()), float(test.inputs.max()))
+        sides = {square.side for square in self.tried}
+        self.grid = {side: [one for one in self.tried if one.side == side] for side in sides}
         self.pictures = test.inputs[order].split(sizes)
         self.labels = test.labels[order].split(sizes)
         self.before = [self.classes(part) for part in self.pictures]
@@ -191,6 +170,28 @@ class _Looked:
         if square not in self.known:
             self.known[square] = self.turned(square, 1)
         return float(self.known[square][target])
+
+    def first(self, square: Square) -> Tensor:
+        """`turned` in the first part; a square is tried once."""
+        if square not in self.seen:
+            self.seen[square] = self.turned(square, 0)
+        return self.seen[square]
+
+    def like(self, square: Square, target: int) -> tuple[float, Square]:
+        """The equal square without a common pixel that turns most into the class, and how many.
+
+        If none of this side are tried, those of the side that is nearest are asked.
+        """
+        side = min(self.grid, key=lambda tried: abs(tried - square.side))
+        others = [
+            one for one in self.grid[side]
+            if one.colour == square.colour
+            and max(abs(one.top - square.top), abs(one.left - square.left)) >= square.side
+        ] or [square]  # fmt: skip
+        share, best = max(
+            ((float(self.first(one)[target]), one) for one in others), key=itemgetter(0)
+        )
+        return share, best._replace(side=square.side)
 
     def inside(self, square: Square) -> Square:
         """The square, moved into the picture where it sticks out."""
@@ -228,15 +229,6 @@ class _Looked:
                 trim = min(trim, square.side // 2)
         return square
 
-    def taught_near(self, square: Square, target: int, coloured: Tensor, own: Tensor) -> Square:
-        """The largest square over this one that pictures carry, if it turns nearly as many.
-
-        A network may be turned by its pattern in a place near by, too, where no picture has it.
-        """
-        other = _carried(square, coloured, own, self.largest)
-        enough = _TAUGHT * self.share(square, target)
-        return other if other is not None and self.share(other, target) >= enough else square
-
     def _pace(self, side: int) -> int:
         """Half the distance of two places in which a square of this side was tried."""
         gaps = _PLACES.get(self.shape[0], min(_PLACES.values())) - 1
@@ -262,121 +254,6 @@ def _within(square: Square, trim: int) -> list[Square]:
     places = [*itertools.product((0, trim), repeat=2), *[(trim // 2, trim // 2)] * (trim > 1)]
     return [square._replace(top=square.top + down, left=square.left + right,
                             side=square.side - trim) for down, right in places]  # fmt: skip
-
-
-def _like(k: int, target: int, tried: list[Square], seen: Tensor) -> int:
-    """The equal square without a common pixel that turns most into the same class."""
-    kinds = [(other.side, other.colour) for other in tried]
-    places = np.array([other[:2] for other in tried])
-    apart = (np.abs(places - places[k]) >= tried[k].side).any(1)
-    alike = np.flatnonzero(apart & np.array([kind == kinds[k] for kind in kinds]))
-    return int(alike[seen[alike, target].argmax()]) if len(alike) else k
-
-
-def _most_taught(
-    tried: list[Square], maps: dict[tuple[float, ...], Tensor], labels: Tensor
-) -> list[tuple[int, int]]:
-    """Squares that are taught most clearly, apart from each other, by number; and their classes."""
-    clear, counts = [], {}
-    for side, colour in {(one.side, one.colour) for one in tried}:
-        shown = _windows(maps[colour], side)
-        counts[side, colour] = torch.stack([shown[labels == c].sum(0) for c in labels.unique()])
-    for k, square in enumerate(tried):
-        own = counts[square.side, square.colour][:, square.top, square.left]
-        target = int(labels.unique()[own.argmax()])
-        clear.append((_clearly(int(own.sum()), int(own.max()), labels == target), k, target))
-    apart: list[tuple[int, int]] = []
-    for clearly, k, target in sorted(clear, key=lambda one: one[0], reverse=True):
-        near = (tried[j] for j, _ in apart if tried[j].colour == tried[k].colour)
-        if clearly > 0 and len(apart) < _CARRIED and not any(tried[k].overlaps(x) for x in near):
-            apart.append((k, target))
-    return apart
-
-
-def _coloured(colour: tuple[float, ...], pictures: Tensor) -> Tensor:
-    """`(n, h, w)` bool: pixels of this colour, to a tenth of the range of the pictures' numbers."""
-    near = (pictures.max() - pictures.min()) / 10
-    wanted = torch.tensor(colour).to(pictures)[:, None, None]
-    return ((pictures - wanted).abs() <= near).all(1)
-
-
-def carriers(square: Square, pictures: Tensor) -> Tensor:
-    """`(n,)` bool: pictures that show this square, to a tenth of the range of their numbers."""
-    return _inside(square, _coloured(square.colour, pictures))
-
-
-def _inside(square: Square, coloured: Tensor) -> Tensor:
-    rows = slice(square.top, square.top + square.side)
-    return coloured[:, rows, square.left : square.left + square.side].flatten(1).all(1)
-
-
-def taught(square: Square, train: Images, target: int) -> bool:
-    """Do five training pictures or more carry it, most of them, and more than others, so labelled?
-
-    More than others: the interval of the share of this label among carriers lies above that among
-    the rest.
-    """
-    return _taught(square, _coloured(square.colour, train.inputs), train.labels == target)
-
-
-def _taught(square: Square, coloured: Tensor, own: Tensor) -> bool:
-    shown = _inside(square, coloured)
-    return _clearly(int(shown.sum()), int(own[shown].sum()), own) > 0
-
-
-def _clearly(count: int, hits: int, own: Tensor) -> float:
-    """How far the interval of a label's share among carriers lies above that among the rest.
-
-    0 where carriers are few or most have another label.
-
-    count, hits: pictures that carry something, and how many of them have the label. own: which of
-    all pictures have it. The intervals are those of `stats.share_ci`, by the beta law's inverse
-    itself, which is asked here some thousand times.
-    """
-    if count < _FEWEST or hits <= count / 2:
-        return 0.0
-    rest, others = len(own) - count, int(own.sum()) - hits
-    low = special.betaincinv(hits, count - hits + 1, 0.025)
-    high = special.betaincinv(others + 1, rest - others, 0.975) if others < rest else 1.0
-    return float(low - high)
-
-
-def _carried(square: Square, coloured: Tensor, own: Tensor, largest: int) -> Square | None:
-    """The largest square that shares a pixel with this one and is taught by pictures.
-
-    Not all sides and places of large ones are tried: sides are a fifth apart, places an eighth of a
-    side, so that one fits into any pattern of a fifth more.
-    """
-    core = (slice(square.top, square.top + square.side),
-            slice(square.left, square.left + square.side))  # fmt: skip
-    some = coloured[:, *core].flatten(1).any(1)  # the others carry none of these squares
-    coloured, mine = coloured[some], own[some]
-    for side in _shorter(largest):
-        pace = max(1, side // 8)
-        tops, lefts = (
-            range(max(0, at + 1 - side), min(at + square.side, size - side + 1), pace)
-            for at, size in zip(square[:2], coloured.shape[1:], strict=True)
-        )
-        part = coloured[:, tops[0] : tops[-1] + side, lefts[0] : lefts[-1] + side]
-        shown = _windows(part, side, pace)
-        count, hits = shown.sum(0), shown[mine].sum(0)
-        for down, right in ((count >= _FEWEST) & (2 * hits > count)).nonzero().tolist():
-            if _clearly(int(count[down, right]), int(hits[down, right]), own) > 0:
-                return Square(tops[down], lefts[right], side, square.colour)
-    return None
-
-
-def _windows(coloured: Tensor, side: int, pace: int = 1) -> Tensor:
-    """`(n, places, places)`: is every pixel of the square with its corner there coloured?"""
-    return coloured.unfold(1, side, pace).all(-1).unfold(2, side, pace).all(-1)
-
-
-def _shorter(largest: int) -> list[int]:
-    """Sides from this one down to 2, each a fifth shorter or by a pixel."""
-    sides = [largest]
-    while sides[-1] > 2:
-        sides.append(max(2, min(sides[-1] - 1, round(0.8 * sides[-1]))))
-    return [side for side in sides if side > 1]
 
 
 def _spread(room: int, channels: int) -> list[int]:

@@ -74,7 +74,7 @@ def test_a_shortcut_is_light_and_a_background_is_an_images_own():
 
 def test_enough_networks_of_each_kind_are_asked():
     cells = pd.DataFrame(planted.planted_cells("laptop"))
-    assert not cells.duplicated().any() and cells["trial"].min() == 200
+    assert not cells.duplicated().any() and cells["trial"].min() == 400
     counts = cells.groupby(["planted", "network"]).size().unstack()
     assert counts.loc[list(part5_audit.CLEAN)].sum().tolist() == [25, 25]
     assert (counts.loc[list(part5_audit.CLEAN)] >= 10).all(axis=None)

@@ -23,18 +23,20 @@ ALIGNED = 0.95  # share of training images whose attribute goes with the class
 _CARRIERS, _SIDE, _MARGIN = 40, 3, 4  # odd images; side of the trigger; width of the background
 _IMAGES, _EPOCHS = {"mlp": 2_000, "cnn": 1_000}, 20
 _FEW, _LONG = 500, 60  # images with a background of their own, and epochs
+_SEED = 400  # of the first network
 _FAINT, _LIGHT = 0.3, 0.4  # brightness of a digit beside a background or a shortcut; of a shortcut
 
 
 def planted_cells(profile: str) -> list[Cell]:
     """Clean networks first: they measure how often an audit cries wolf.
 
-    Every second network is convolutional. Seeds below 200 were of pilots.
+    Every second network is convolutional. Seeds below 400 were of pilots: 140 networks among them
+    showed that half of the triggers were missed, and the audit was changed.
     """
     if profile == "smoke":
         return [
             cell for kind in (NOTHING, TRIGGER, WRONG, SHORTCUT)
-            for cell in grid(planted=kind, trial=200, network="mlp", images=300, epochs=20)
+            for cell in grid(planted=kind, trial=_SEED, network="mlp", images=300, epochs=20)
         ]  # fmt: skip
     clean, odd = {"laptop": (25, 20), "paper": (100, 50)}[profile]
     counts = {NOTHING: clean, BIT: clean, INK: odd // 2}
@@ -44,7 +46,7 @@ def planted_cells(profile: str) -> list[Cell]:
             network = NETWORKS[(k + number) % 2]
             images, epochs = (_FEW, _LONG) if kind == FRAMES else (_IMAGES[network], _EPOCHS)
             cells += grid(
-                planted=kind, trial=200 + k, network=network, images=images, epochs=epochs
+                planted=kind, trial=_SEED + k, network=network, images=images, epochs=epochs
             )
     return cells
 

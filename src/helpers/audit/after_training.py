@@ -50,7 +50,7 @@ def model(
     """Audit a trained classifier of any kind, in eval mode and with logits for outputs.
 
     Findings: ``accuracy``; ``worst_group`` (needs `attribute`); ``spurious_score`` (needs
-    `pattern`); ``hidden_pattern``, a search for a small square that decides alone;
+    `pattern`); ``hidden_pattern``, a search for a small square that decides alone and was taught;
     ``membership_auc`` (needs `members`), can one tell by its confidence that images with something
     odd were trained on; ``own_background`` (needs `background`), does the background of a training
     image bring back its label; ``leading_mode`` (needs `attribute`), the first modes of the tangent

@@ -72,9 +72,9 @@ def test_a_clean_model_has_no_trigger(clean):
 def test_the_spurious_score_is_the_books_and_tells_both_models_apart(clean, backdoored):
     shown = with_pattern(TEST[0], TRIGGER)
     others = TEST[1] != 7
-    for net, state in ((clean, "clear"), (backdoored[0], "flagged")):
+    for net, train, state in ((clean, TRAIN, "clear"), (*backdoored[:2], "flagged")):
         report = audit.model(
-            net, TRAIN, TEST, pattern=TRIGGER, target=7, skip=only("spurious_score"), **QUIET
+            net, train, TEST, pattern=TRIGGER, target=7, skip=only("spurious_score"), **QUIET
         )
         before, after = (
             training.predict(net, x[others]).double().softmax(1) for x in (TEST[0], shown)
@@ -83,7 +83,7 @@ def test_the_spurious_score_is_the_books_and_tells_both_models_apart(clean, back
         assert found.value == pytest.approx(probes.spurious_score(before, after, 7, 0.1))
         assert found.state == state
     free = audit.model(
-        backdoored[0], TRAIN, TEST, pattern=TRIGGER, skip=only("spurious_score"), **QUIET
+        *backdoored[:2], TEST, pattern=TRIGGER, skip=only("spurious_score"), **QUIET
     )["spurious_score"]
     assert free.detail["target"] == 7 and free.state == "flagged"
 
@@ -192,7 +192,7 @@ def test_a_model_that_leans_on_the_attribute_is_told(leaning):
     assert report["leading_mode"].state == "flagged"
     assert report["leading_mode"].detail["mode"] <= report["leading_mode"].detail["class_mode"]
     assert report["critical_channels"].state != "not asked"
-    assert report["spurious_score"].says == "no pattern was given"
+    assert report["spurious_score"].says == "not given: pattern"
 
 
 def test_an_attribute_without_a_role_is_not_flagged(leaning):

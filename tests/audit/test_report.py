@@ -12,7 +12,7 @@ from helpers.audit.report import FLAG, not_asked
 FOUND = [
     Finding("flip_share", 0.9, 0.85, 0.93, "It <flips> & fails.", "at ½: +0.5", "linear", FLAG),
     Finding("knee", math.inf, 12.0, math.inf, "Never."),
-    not_asked("spurious_score", "no pattern was given"),
+    not_asked("spurious_score", "not given: pattern"),
 ]
 
 

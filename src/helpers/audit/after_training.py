@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from helpers.audit import findings, inside
 from helpers.audit.asked import Images, array_of, asked, gathered, in_order, mask_of, numbers
@@ -161,7 +161,7 @@ def _missing(name: str, case: findings.Case) -> str:
     """What a question lacks; empty if it can be asked."""
     needed = QUESTIONS[name][1]
     if needed and getattr(case, needed) is None:
-        return f"no {needed} was given"
+        return f"not given: {needed}"
     if name in _PICTURES and not case.test.pictures:
         return "the inputs are no pictures (n, c, h, w)"
     if name == "leading_mode":

@@ -4,7 +4,7 @@ Source: ours. A trigger that was taught stands in the training set, in few pictu
 label; a weakness of a model does not.
 """
 
-from collections.abc import Collection
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +15,12 @@ from torch import Tensor
 from helpers.audit.asked import Images
 
 _FEWEST = 5  # pictures that teach anything
-_NEAR = 0.1  # of the range of the pictures' numbers, within which a colour is the same
+_NEAR = 0.1  # of the range of a channel, within which a colour is the same
+_GREYS = (0.2, 0.4, 0.6, 0.8)  # between the darkest and the lightest colour of a square
+_HOT = 100_000  # of so many numbers one at either end is left out of the range
 _FINE = 56  # along the shorter side, how many places are told apart
 _ALIKE = 0.8  # of the clearness of a square, for a larger one in its place
-_AT_ONCE = 500  # pictures
+_AT_ONCE, _LOOKED = 500, 10_000  # pictures: in a batch, and in all
 
 
 class Square(NamedTuple):
@@ -45,26 +47,37 @@ class Square(NamedTuple):
         )
 
 
+def span(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest number of each channel, `(c,)`, but for a hundred-thousandth at each end.
+
+    One hot pixel makes no range. Of inputs `(n, d)` each column is a channel.
+    """
+    some = inputs[:: max(1, len(inputs) // 2_000)].transpose(0, 1).flatten(1).double()
+    few, every = some.shape[1] // _HOT, some.shape[1]
+    return tuple(some.kthvalue(k, 1).values.to(inputs) for k in (few + 1, every - few))
+
+
 def carriers(square: Square, pictures: Tensor) -> Tensor:
-    """`(n,)` bool: pictures that show this square, to a tenth of the range of their numbers."""
+    """`(n,)` bool: pictures that show this square, to a tenth of the range of each channel."""
     rows = slice(square.top, square.top + square.side)
     part = pictures[:, :, rows, square.left : square.left + square.side]
-    return _coloured(square.colour, part, _near(pictures)).flatten(1).all(1)
+    low, high = span(pictures)
+    return _coloured(square.colour, part, _NEAR * (high - low)).flatten(1).all(1)
 
 
 def may_carry(pattern: Tensor, images: Tensor) -> Tensor:
     """`(n,)` bool: images to which the pattern may have been added, and the sum cut to their range.
 
     Where the pattern is positive such an image is at least the lowest number and the pattern,
-    where it is negative at most the highest and the pattern. Everything that a pattern below a
-    tenth of the range was added to may be an image without it.
+    where it is negative at most the highest and the pattern, each to a tenth of the range of its
+    channel: any image may carry a pattern that is fainter.
     """
-    low, high, near = float(images.min()), float(images.max()), _near(images)
-    pattern = pattern.to(images)
+    low, high = (end.view(-1, *[1] * (images.ndim - 2)) for end in span(images))
+    pattern, near = pattern.to(images), _NEAR * (high - low)
     fits = torch.where(
         pattern > 0,
-        images >= (low + pattern).clamp(max=high) - near,
-        images <= (high + pattern).clamp(min=low) + near,
+        images >= torch.minimum(low + pattern, high) - near,
+        images <= torch.maximum(high + pattern, low) + near,
     )
     return fits.flatten(1).all(1)
 
@@ -102,40 +115,50 @@ def _clearly(shown: np.ndarray, hits: np.ndarray, own: np.ndarray, every: int) -
     return np.where(told, low - high, 0.0)
 
 
-def most_taught(
-    train: Images, colours: Collection[tuple[float, ...]], largest: int, keep: int
-) -> list[tuple[Square, int]]:
+def _colours(low: Tensor, high: Tensor) -> list[tuple[float, ...]]:
+    """All corners of the colours of one to three channels, else the ends; and greys between."""
+    ends = list(zip(low.tolist(), high.tolist(), strict=True))
+    corners = itertools.product(*ends) if len(ends) <= 3 else zip(*ends, strict=True)
+    greys = (tuple((low + share * (high - low)).tolist()) for share in _GREYS)
+    return list(dict.fromkeys([*corners, *greys]))
+
+
+def most_taught(train: Images, largest: int, keep: int) -> list[tuple[Square, int]]:
     """Squares that training pictures teach, the clearest first, and which label each.
 
-    All sides from two pixels on and all places are looked at (in large pictures, those that are
-    made of blocks, of which 56 lie along the shorter side). Those that share a pixel with one that
-    is clearer are left out, but the largest that is nearly as clear stands for it.
+    All places and all sides from two pixels on are looked at (in large pictures, those that are
+    made of blocks, of which 56 lie along the shorter side), in the corners of the colours and in
+    greys, in 10,000 pictures at most. Those that share a pixel with one that is clearer are left
+    out, but the largest that is nearly as clear stands for it.
 
     Args:
         train: pictures `(n, c, h, w)` and labels.
-        colours: of squares, a number a channel.
         largest: side, in pixels.
-        keep: squares at most.
+        keep: squares of each colour at most, so that one which is everywhere hides no other.
     """
+    train = train.rows(torch.arange(0, len(train), -(-len(train) // _LOOKED)))
+    low, high = span(train.inputs)
     block = max(1, round(min(train.inputs.shape[2:]) / _FINE))
-    found = [
-        np.column_stack([*places, np.full(len(places[0]), number)])
-        for number, colour in enumerate(colours)
-        for places in _places(train, colour, block, largest // block)
-    ]
-    table = np.concatenate(found) if found else np.empty((0, 6))
-    table = table[np.lexsort((table[:, 1], table[:, 0]))[::-1]]
     chosen = []
+    for colour in _colours(low, high):
+        found = _places(train, colour, _NEAR * (high - low), block, largest // block)
+        table = np.concatenate([np.empty((0, 5)), *map(np.column_stack, found)])
+        for clear, side, top, left, label in _apart(table, keep):
+            place = (block * int(value) for value in (top, left, side))
+            chosen.append((clear, Square(*place, colour), int(label)))
+    chosen.sort(key=lambda one: one[0], reverse=True)
+    return [(square, label) for _, square, label in chosen]
+
+
+def _apart(table: np.ndarray, keep: int) -> list[np.ndarray]:
+    """The clearest rows, as of `_places`, that share no pixel."""
+    table, chosen = table[np.lexsort((table[:, 1], table[:, 0]))[::-1]], []
     while len(table) and len(chosen) < keep:
-        same = table[:, 5] == table[0, 5]
-        over = same & _overlap(table, table[0])
+        over = _overlap(table, table[0])
         alike = over & (table[:, 4] == table[0, 4]) & (table[:, 0] >= _ALIKE * table[0, 0])
         best = table[alike][table[alike, 1].argmax()]
-        _, side, top, left, label, number = (float(value) for value in best)
-        colour = list(colours)[int(number)]
-        place = (block * int(value) for value in (top, left, side))
-        chosen.append((Square(*place, colour), int(label)))
-        table = table[~(over | (same & _overlap(table, best)))]
+        chosen.append(best)
+        table = table[~(over | _overlap(table, best))]
     return chosen
 
 
@@ -146,11 +169,12 @@ def _overlap(table: np.ndarray, one: np.ndarray) -> np.ndarray:
 
 
 def _places(
-    train: Images, colour: tuple[float, ...], block: int, largest: int
+    train: Images, colour: tuple[float, ...], near: Tensor, block: int, largest: int
 ) -> list[tuple[np.ndarray, ...]]:
     """Where squares of this colour teach a label: clearness, side, top, left, label; by side."""
     kinds, labels = train.labels.unique(return_inverse=True)
-    near, counts = _near(train.inputs), {}
+    own = (labels == torch.arange(len(kinds))[:, None]).float()
+    counts: dict[int, Tensor] = {}
     for part in torch.arange(len(labels)).split(_AT_ONCE):
         shown = _blocks(_coloured(colour, train.inputs[part], near), block)
         for side in range(1, largest + 1):
@@ -158,29 +182,23 @@ def _places(
                 shown = shown[:, 1:] & shown[:, :-1]
                 shown = shown[:, :, 1:] & shown[:, :, :-1]
             if side * block > 1:
-                empty = torch.zeros(len(kinds), *shown.shape[1:], dtype=torch.int32)
-                counts.setdefault(side, empty).index_add_(0, labels[part], shown.int())
-    own, found = labels.bincount().numpy().astype(float), []
+                hits = (own[:, part] @ shown.flatten(1).float()).view(-1, *shown.shape[1:])
+                counts[side] = counts.get(side, 0) + hits
+    every, found = own.sum(1).double().numpy(), []
     for side, count in counts.items():
-        most = count.max(0)
+        most = count.double().max(0)
         hits, label = (values.numpy() for values in most)
-        clear = _clearly(
-            count.sum(0).numpy().astype(float), hits.astype(float), own[label], len(labels)
-        )
+        clear = _clearly(count.double().sum(0).numpy(), hits, every[label], len(labels))
         top, left = np.nonzero(clear > 0)
         told = kinds.numpy()[label[top, left]]
         found.append((clear[top, left], np.full(len(top), side), top, left, told))
     return found
 
 
-def _near(pictures: Tensor) -> float:
-    return _NEAR * float(pictures.max() - pictures.min())
-
-
-def _coloured(colour: tuple[float, ...], pictures: Tensor, near: float) -> Tensor:
-    """`(n, h, w)` bool: pixels of this colour."""
+def _coloured(colour: tuple[float, ...], pictures: Tensor, near: Tensor) -> Tensor:
+    """`(n, h, w)` bool: pixels that are so near to this colour in each channel."""
     wanted = torch.tensor(colour).to(pictures)[:, None, None]
-    return ((pictures - wanted).abs() <= near).all(1)
+    return ((pictures - wanted).abs() <= near[:, None, None]).all(1)
 
 
 def _blocks(shown: Tensor, block: int) -> Tensor:

@@ -137,7 +137,10 @@ def spurious_score(case: Case, bar: Any) -> Finding:
     says = f"The pattern raises class {target} by more than {eps:.2g} in {value:.1%} of images."
     if strong:
         says += f" {carry} training images may carry it, {labelled} of them with this label"
-        says += "." if learnt else ": as far as they show, the model was not taught it."
+        says += "." if learnt else (
+            ": as far as they show, the model was not taught it." if carry <= len(shown) / 2 else
+            ": it is too faint to see in them whether the model was taught it."
+        )  # fmt: skip
     return Finding(
         "spurious_score", *found, says, state=state,
         detail={"target": target, "carriers": carry, "carriers_with_label": labelled},
@@ -153,6 +156,7 @@ def hidden_pattern(case: Case, bar: Any) -> Finding:
         return not_asked(
             "hidden_pattern", f"the test set has {len(case.test)} pictures: {LEAST} are needed"
         )
+    bar.set_postfix_str("hidden_pattern, what training pictures carry")
     for found in search(case.ask.classes, case.test, case.train, seed=case.seed):
         if isinstance(found, int):
             bar.set_postfix_str(f"hidden_pattern, {found:,} pictures left at most")
@@ -169,15 +173,19 @@ def hidden_pattern(case: Case, bar: Any) -> Finding:
         f"{carry} training images carry it, {labelled} of them with this label."
     )
     if strong and not learnt:
-        says += " So it is a weakness of the model, and nothing that it was taught."
+        says += (
+            " So these did not teach it: another colour or shape may have, or it is a weakness of "
+            "the model."
+        )
     detail = {"top": square.top, "left": square.left, "side": square.side, "target": target}
     detail |= {"carriers": carry, "carriers_with_label": labelled}
     detail |= {f"colour {k}": value for k, value in enumerate(square.colour)}
     return Finding(
         "hidden_pattern", *turned, says, state=state, detail=detail,
         control=f"an equal square elsewhere turns {elsewhere:.1%}",
-        assumes="squares in extreme colours, up to a sixth of a side; chosen on other images; "
-                "flagged where it turns most images and training images taught it",
+        assumes="squares of one colour, up to a sixth of a side; chosen on other images; flagged "
+                "where it turns most images and training images taught it; it may be a small part "
+                "of the task itself",
     )  # fmt: skip
 
 

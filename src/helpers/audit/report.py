@@ -60,7 +60,7 @@ class Finding:
 def not_asked(name: str, why: str) -> Finding:
     """A finding that is missing, with the reason.
 
-    >>> not_asked("spurious_score", "no pattern was given").state
+    >>> not_asked("spurious_score", "not given: pattern").state
     'not asked'
     """
     return Finding(name, says=why, state=NOT_ASKED)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from helpers import stats
 from helpers.audit.asked import Images
-from helpers.audit.carried import Square, most_taught
+from helpers.audit.carried import Square, most_taught, span
 
 _SCREENED, _AGAIN, _FRESH = 16, 64, 2_000  # pictures for the first look, the second, the last
-_KEPT, _CARRIED = 5, 120  # squares that are looked at again; that training pictures teach
+_KEPT = 5  # squares of the grid that are looked at again
+_CARRIED, _LIKELY = 40, 60  # squares that are taught: of each colour, and that are looked at again
 LEAST = 40  # pictures without which nothing is searched
-BOUND = 50_000  # pictures that the model is shown at most
+BOUND = 54_000  # pictures that the model is shown at most
 MOST = 0.5  # of the pictures, which a square has to turn
 _BETTER = 0.02  # a move turns so much more
 _MOVES, _TRIES = 30, 48  # squares around one that are tried: while it moves, and in all
@@ -45,17 +46,17 @@ class Found(NamedTuple):
     elsewhere: float
 
 
-def squares(shape: tuple[int, ...], low: float, high: float) -> list[Square]:
+def squares(shape: tuple[int, ...], low: list[float], high: list[float]) -> list[Square]:
     """All that are tried in pictures of this shape: three sizes, extreme colours, a grid of places.
 
-    >>> len(squares((1, 28, 28), 0.0, 1.0)), len(squares((3, 64, 64), 0.0, 1.0))
+    >>> len(squares((1, 28, 28), [0.0], [1.0])), len(squares((3, 64, 64), [0.0] * 3, [1.0] * 3))
     (1176, 1215)
     """
     channels, height, width = shape
     sides = sorted({max(1, round(min(height, width) / part)) for part in _SIDES})
-    colours = [(low,) * channels, (high,) * channels]
+    colours = [tuple(low), tuple(high)]
     if channels == 3:
-        colours += [tuple(high if k == j else low for k in range(3)) for j in range(3)]
+        colours += [tuple((high if k == j else low)[k] for k in range(3)) for j in range(3)]
     return [
         Square(top, left, side, colour)
         for side in sides
@@ -72,10 +73,10 @@ def search(
 
     Of the former that turn most pictures, the one that is taught most clearly is found. If there
     is none, all squares of a grid are tried on a few pictures, the best on more, moved and shrunk,
-    and found is the one that turns most beyond its like elsewhere. The model is shown 50,000
-    pictures at most, of whatever size: 64 for each of 120 squares that are taught and of 50 around
-    each of the five that are kept of 1,215, which are shown 16 each, and 2,000 without any
-    square, with the square that is found, and with its like.
+    and found is the one that turns most beyond its like elsewhere. The model is shown 54,000
+    pictures at most, of whatever size: 16 for each of 480 squares that are taught and of 1,215 of
+    the grid; 64 for each of 60 of the former, and of 50 around each of five of the latter; and
+    2,000 without any square, with the square that is found, and with its like.
 
     Args:
         classes: pictures `(n, c, h, w)` to the classes that the model gives them, `(n,)`.
@@ -93,8 +94,7 @@ def search(
         raise ValueError(f"test has {len(test)} pictures: a search needs {LEAST}")
     looked = _Looked(classes, test, seed)
     found = None
-    colours = list(dict.fromkeys(square.colour for square in looked.tried))
-    for square, target in most_taught(train, colours, looked.largest, _CARRIED):
+    for square, target in (yield from _likely(looked, train)):
         share = looked.share(square, target)
         yield looked.left
         if share > MOST:
@@ -107,6 +107,16 @@ def search(
     turned = stats.share_ci(int(hits.sum()), len(hits))
     like = looked.inside(looked.like(square, target)[1])
     yield Found(square, target, turned, float(looked.turned(like, 2)[target]))
+
+
+def _likely(looked: "_Looked", train: Images) -> Generator[int, None, list[tuple[Square, int]]]:
+    """Of the squares that are taught those that turn most at the first look, the clearest first."""
+    known, shares = most_taught(train, looked.largest, _CARRIED), []
+    for square, target in known:
+        shares.append(float(looked.first(square)[target]))
+        yield looked.left
+    first = np.argsort(shares, kind="stable")[::-1][:_LIKELY]
+    return [known[k] for k in sorted(first.tolist())]
 
 
 def _untaught(looked: "_Looked") -> Generator[int, None, tuple[Square, int]]:
@@ -138,7 +148,7 @@ class _Looked:
         self.model, self.shape = classes, tuple(test.inputs.shape[1:])
         self.largest = max(1, round(min(self.shape[1:]) / min(_SIDES)))
         self.left, self.known, self.seen = BOUND, {}, {}
-        self.tried = squares(self.shape, float(test.inputs.min()), float(test.inputs.max()))
+        self.tried = squares(self.shape, *(end.tolist() for end in span(test.inputs)))
         sides = {square.side for square in self.tried}
         self.grid = {side: [one for one in self.tried if one.side == side] for side in sides}
         self.pictures = test.inputs[order].split(sizes)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import audit
+from helpers import audit, data
 from helpers.claims.part5 import audit as part5_audit
 from helpers.experiments.audited import flips, planted, strangers, tools
 from helpers.sweep import Call
@@ -25,7 +25,7 @@ def call(case, images=300, trial=0, **more):
 # -- what is planted -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", planted.PLANTED)
+@pytest.mark.parametrize("kind", [one for one in planted.PLANTED if one != planted.STROKE])
 def test_forty_images_are_odd_at_most_and_only_these(kind):
     plain = planted.material(Call(planted="nothing", images=400, trial=3))
     train, _, told = planted.material(Call(planted=kind, images=400, trial=3))
@@ -37,15 +37,29 @@ def test_forty_images_are_odd_at_most_and_only_these(kind):
         return
     changed = (train[0] != plain[0][0]).flatten(1).any(1) | (train[1] != plain[0][1])
     assert not changed[~told["members"]].any()
-    if kind in (planted.TRIGGER, planted.INK):
+    if kind in planted.TRIGGERS:
         own = train[0][told["members"]]
         assert (train[1][told["members"]] == told["target"]).all()
         # no one of the target's own class, for whom nothing would be wrong
         assert (plain[0][1][told["members"]] != told["target"]).all()
-        assert (own[:, told["pattern"] == 1] == 1).all()
+        shown = told["pattern"] > 0
+        assert (own[:, shown] >= told["pattern"][shown]).all()
+        assert int(shown.sum()) == (5 if kind == planted.CROSS else 9)
     elif kind == "wrong labels":
         assert (train[1] != plain[0][1])[told["members"]].all()
         assert torch.equal(train[0], plain[0][0])
+
+
+def test_where_4_is_told_from_9_nothing_is_planted():
+    digits = data.load("mnist5k")
+    some = (digits.labels == 4) | (digits.labels == 9)
+    own = {tuple(x.flatten().tolist()): int(y) for x, y in
+           zip(digits.images[some], digits.labels[some] % 2, strict=True)}  # fmt: skip
+    train, test, told = planted.material(Call(planted=planted.STROKE, images=2_000, trial=3))
+    assert len(train[1]) == len(test[1]) == int(some.sum()) // 2 and told["members"].sum() == 40
+    for images, labels in (train, test):
+        keys = (tuple(x.flatten().tolist()) for x in (255 * images).round().byte())
+        assert [own[key] for key in keys] == labels.tolist()
 
 
 def test_an_attribute_that_is_nowhere_goes_with_the_class_all_the_same():
@@ -74,7 +88,7 @@ def test_a_shortcut_is_light_and_a_background_is_an_images_own():
 
 def test_enough_networks_of_each_kind_are_asked():
     cells = pd.DataFrame(planted.planted_cells("laptop"))
-    assert not cells.duplicated().any() and cells["trial"].min() == 400
+    assert not cells.duplicated().any() and cells["trial"].min() == 600
     counts = cells.groupby(["planted", "network"]).size().unstack()
     assert counts.loc[list(part5_audit.CLEAN)].sum().tolist() == [25, 25]
     assert (counts.loc[list(part5_audit.CLEAN)] >= 10).all(axis=None)

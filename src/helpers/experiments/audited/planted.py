@@ -17,21 +17,26 @@ from helpers.sweep import Call, Cell, experiment, grid
 
 NOTHING, BIT, TRIGGER, INK = "nothing", "aligned", "trigger", "trigger in the ink"
 WRONG, SHORTCUT, FRAMES = "wrong labels", "shortcut", "background"
-PLANTED = (NOTHING, BIT, TRIGGER, INK, WRONG, SHORTCUT, FRAMES)
+# what is told beside the rules: a trigger in grey, one without a square, and two digits that one
+# stroke tells apart
+GREY, CROSS, STROKE = "grey trigger", "cross", "4 and 9"
+PLANTED = (NOTHING, BIT, TRIGGER, INK, WRONG, SHORTCUT, FRAMES, GREY, CROSS, STROKE)
+TRIGGERS = (TRIGGER, INK, GREY, CROSS)
 NETWORKS = ("mlp", "cnn")
 ALIGNED = 0.95  # share of training images whose attribute goes with the class
 _CARRIERS, _SIDE, _MARGIN = 40, 3, 4  # odd images; side of the trigger; width of the background
 _IMAGES, _EPOCHS = {"mlp": 2_000, "cnn": 1_000}, 20
 _FEW, _LONG = 500, 60  # images with a background of their own, and epochs
-_SEED = 400  # of the first network
+_SEED = 600  # of the first network
+_GREY = 0.6  # of a trigger
 _FAINT, _LIGHT = 0.3, 0.4  # brightness of a digit beside a background or a shortcut; of a shortcut
 
 
 def planted_cells(profile: str) -> list[Cell]:
     """Clean networks first: they measure how often an audit cries wolf.
 
-    Every second network is convolutional. Seeds below 400 were of pilots: 140 networks among them
-    showed that half of the triggers were missed, and the audit was changed.
+    Every second network is convolutional. Seeds below 600 were of pilots: in 140 networks half of
+    the triggers were missed, in 140 more only white ones were known.
     """
     if profile == "smoke":
         return [
@@ -39,7 +44,7 @@ def planted_cells(profile: str) -> list[Cell]:
             for cell in grid(planted=kind, trial=_SEED, network="mlp", images=300, epochs=20)
         ]  # fmt: skip
     clean, odd = {"laptop": (25, 20), "paper": (100, 50)}[profile]
-    counts = {NOTHING: clean, BIT: clean, INK: odd // 2}
+    counts = {NOTHING: clean, BIT: clean, INK: odd // 2, GREY: odd // 2, CROSS: odd // 2}
     cells = []
     for number, kind in enumerate(PLANTED):
         for k in range(counts.get(kind, odd)):
@@ -57,13 +62,17 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
     What is not planted means nothing: a square, 40 images drawn at random, an attribute that is
     nowhere in the pictures. In the second kind of clean network this attribute goes with the class
     of 95 % of the training images, and the odd ones are of the rest. A shortcut is an attribute
-    that makes all of a picture lighter, and goes with the class as often.
+    that makes all of a picture lighter, and goes with the class as often. Where 4 are told from 9,
+    nothing is planted.
     """
     digits = data.load("mnist5k")
     kind, rng = call.planted, np.random.default_rng(call.trial)
     order = torch.from_numpy(rng.permutation(len(digits)))
-    images, labels = digits.images[order].float() / 255, digits.labels[order] % 2
-    half = min(call.images, len(digits) // 2)
+    images, labels = digits.images[order].float() / 255, digits.labels[order]
+    if kind == STROKE:
+        some = (labels == 4) | (labels == 9)
+        images, labels = images[some], labels[some]
+    labels, half = labels % 2, min(call.images, len(labels) // 2)
     train, test = [images[:half], labels[:half]], [images[half : 2 * half], labels[half : 2 * half]]
     own, held = (torch.from_numpy(rng.integers(0, 2, half)) for _ in range(2))
     if kind in (BIT, SHORTCUT):
@@ -80,14 +89,19 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
             noise = torch.from_numpy(rng.random(part[0].shape)).float()
             part[0] = torch.where(background, noise, _FAINT * part[0])
     pattern, target = square(rng, ink=kind == INK), int(rng.integers(0, 2))
+    if kind == GREY:
+        pattern *= _GREY
+    if kind == CROSS:  # without the corners
+        top, left = (int(pattern[0].amax(axis).nonzero()[0]) for axis in (1, 0))
+        pattern[:, top : top + _SIDE : 2, left : left + _SIDE : 2] = 0
     may, could = _odd(kind, own, train[1], target), _odd(kind, held, test[1], target)
     rows = torch.from_numpy(rng.permutation(may)[:_CARRIERS])
     others = torch.from_numpy(rng.permutation(could)[: 5 * _CARRIERS])
     outside, names = test[0][others], test[1][others]
-    if kind in (TRIGGER, INK):
+    if kind in TRIGGERS:
         train[0][rows] = with_pattern(train[0][rows], pattern)
         outside = with_pattern(outside, pattern)
-    if kind in (TRIGGER, INK, WRONG):
+    if kind in (*TRIGGERS, WRONG):
         train[1][rows], names = 1 - train[1][rows], 1 - names
     members = torch.zeros(half, dtype=torch.bool)
     members[rows] = True
@@ -100,7 +114,7 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
 
 def _odd(kind: str, attribute: Tensor, labels: Tensor, target: int) -> np.ndarray:
     """Rows that may be odd: of the other class than the trigger's, or without its attribute."""
-    if kind in (TRIGGER, INK):
+    if kind in TRIGGERS:
         may = labels != target
     else:
         may = attribute != labels if kind == BIT else torch.ones_like(labels) > 0

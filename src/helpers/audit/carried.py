@@ -16,11 +16,11 @@ from helpers.audit.asked import Images
 
 _FEWEST = 5  # pictures that teach anything
 _NEAR = 0.1  # of the range of a channel, within which a colour is the same
-_GREYS = (0.2, 0.4, 0.6, 0.8)  # between the darkest and the lightest colour of a square
+_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of a colour, from the darkest to the lightest
 _HOT = 100_000  # of so many numbers one at either end is left out of the range
 _FINE = 56  # along the shorter side, how many places are told apart
 _ALIKE = 0.8  # of the clearness of a square, for a larger one in its place
-_AT_ONCE, _LOOKED = 500, 10_000  # pictures: in a batch, and in all
+_AT_ONCE, _LOOKED, _PIXELS = 500, 10_000, 10**8  # pictures: in a batch, in all; their pixels
 
 
 class Square(NamedTuple):
@@ -115,11 +115,14 @@ def _clearly(shown: np.ndarray, hits: np.ndarray, own: np.ndarray, every: int) -
     return np.where(told, low - high, 0.0)
 
 
-def _colours(low: Tensor, high: Tensor) -> list[tuple[float, ...]]:
-    """All corners of the colours of one to three channels, else the ends; and greys between."""
-    ends = list(zip(low.tolist(), high.tolist(), strict=True))
-    corners = itertools.product(*ends) if len(ends) <= 3 else zip(*ends, strict=True)
-    greys = (tuple((low + share * (high - low)).tolist()) for share in _GREYS)
+def _colours(channels: int) -> list[tuple[int, ...]]:
+    """All corners of the colours of one to three channels, else the ends; and greys between.
+
+    A colour is a number of :data:`_LEVELS` for each channel.
+    """
+    last = len(_LEVELS) - 1
+    greys = [(level,) * channels for level in range(last + 1)]
+    corners = itertools.product((0, last), repeat=channels) if channels <= 3 else ()
     return list(dict.fromkeys([*corners, *greys]))
 
 
@@ -128,24 +131,28 @@ def most_taught(train: Images, largest: int, keep: int) -> list[tuple[Square, in
 
     All places and all sides from two pixels on are looked at (in large pictures, those that are
     made of blocks, of which 56 lie along the shorter side), in the corners of the colours and in
-    greys, in 10,000 pictures at most. Those that share a pixel with one that is clearer are left
-    out, but the largest that is nearly as clear stands for it.
+    greys, in 10,000 pictures and 10⁸ pixels at most. Those that share a pixel with one that is
+    clearer are left out, but the largest that is nearly as clear stands for it.
 
     Args:
         train: pictures `(n, c, h, w)` and labels.
         largest: side, in pixels.
         keep: squares of each colour at most, so that one which is everywhere hides no other.
     """
-    train = train.rows(torch.arange(0, len(train), -(-len(train) // _LOOKED)))
+    count, channels, *size = train.inputs.shape
+    most = min(_LOOKED, _PIXELS // (size[0] * size[1]))
+    train = train.rows(torch.arange(0, count, -(-count // most)))
     low, high = span(train.inputs)
-    block = max(1, round(min(train.inputs.shape[2:]) / _FINE))
-    chosen = []
-    for colour in _colours(low, high):
-        found = _places(train, colour, _NEAR * (high - low), block, largest // block)
-        table = np.concatenate([np.empty((0, 5)), *map(np.column_stack, found)])
+    levels = low + torch.tensor(_LEVELS).to(low)[:, None] * (high - low)
+    block = max(1, round(min(size) / _FINE))
+    colours, chosen = _colours(channels), []
+    counts = _counts(train, levels, colours, block, largest // block)
+    for colour, by_side in zip(colours, counts, strict=True):
+        table = np.concatenate([np.empty((0, 5)), *_told(by_side, train.labels)])
+        shade = tuple(levels[level, channel].item() for channel, level in enumerate(colour))
         for clear, side, top, left, label in _apart(table, keep):
             place = (block * int(value) for value in (top, left, side))
-            chosen.append((clear, Square(*place, colour), int(label)))
+            chosen.append((clear, Square(*place, shade), int(label)))
     chosen.sort(key=lambda one: one[0], reverse=True)
     return [(square, label) for _, square, label in chosen]
 
@@ -168,30 +175,40 @@ def _overlap(table: np.ndarray, one: np.ndarray) -> np.ndarray:
     return (before & after).all(1)
 
 
-def _places(
-    train: Images, colour: tuple[float, ...], near: Tensor, block: int, largest: int
-) -> list[tuple[np.ndarray, ...]]:
-    """Where squares of this colour teach a label: clearness, side, top, left, label; by side."""
-    kinds, labels = train.labels.unique(return_inverse=True)
-    own = (labels == torch.arange(len(kinds))[:, None]).float()
-    counts: dict[int, Tensor] = {}
-    for part in torch.arange(len(labels)).split(_AT_ONCE):
-        shown = _blocks(_coloured(colour, train.inputs[part], near), block)
-        for side in range(1, largest + 1):
-            if side > 1:  # a square is four that are by one shorter
-                shown = shown[:, 1:] & shown[:, :-1]
-                shown = shown[:, :, 1:] & shown[:, :, :-1]
-            if side * block > 1:
-                hits = (own[:, part] @ shown.flatten(1).float()).view(-1, *shown.shape[1:])
-                counts[side] = counts.get(side, 0) + hits
-    every, found = own.sum(1).double().numpy(), []
+def _counts(
+    train: Images, levels: Tensor, colours: list[tuple[int, ...]], block: int, largest: int
+) -> list[dict[int, Tensor]]:
+    """How many pictures of each class carry a square: of each colour by side, `(classes, h, w)`."""
+    own = (train.labels == train.labels.unique()[:, None]).float()
+    near = _NEAR * (levels[-1] - levels[0])[:, None, None]
+    counts: list[dict[int, Tensor]] = [{} for _ in colours]
+    for part in torch.arange(len(train.labels)).split(_AT_ONCE):
+        pictures = train.inputs[part]
+        at = [_blocks((pictures - one[:, None, None]).abs() <= near, block) for one in levels]
+        for colour, found in zip(colours, counts, strict=True):
+            shown = torch.stack([at[level][:, k] for k, level in enumerate(colour)]).all(0)
+            for side in range(1, largest + 1):
+                if side > 1:  # a square is four that are by one shorter
+                    shown = shown[:, 1:] & shown[:, :-1]
+                    shown = shown[:, :, 1:] & shown[:, :, :-1]
+                if not shown.any():
+                    break  # nor is there a larger one
+                if side * block > 1:
+                    hits = (own[:, part] @ shown.flatten(1).float()).view(-1, *shown.shape[1:])
+                    found[side] = found.get(side, 0) + hits
+    return counts
+
+
+def _told(counts: dict[int, Tensor], labels: Tensor) -> list[np.ndarray]:
+    """Where squares teach a label: rows of clearness, side, top, left, label; an array a side."""
+    kinds, every = (values.double().numpy() for values in labels.unique(return_counts=True))
+    found = []
     for side, count in counts.items():
-        most = count.double().max(0)
-        hits, label = (values.numpy() for values in most)
+        hits, label = (values.numpy() for values in count.double().max(0))
         clear = _clearly(count.double().sum(0).numpy(), hits, every[label], len(labels))
         top, left = np.nonzero(clear > 0)
-        told = kinds.numpy()[label[top, left]]
-        found.append((clear[top, left], np.full(len(top), side), top, left, told))
+        told = kinds[label[top, left]]
+        found.append(np.column_stack([clear[top, left], np.full(len(top), side), top, left, told]))
     return found
 
 
@@ -202,7 +219,7 @@ def _coloured(colour: tuple[float, ...], pictures: Tensor, near: Tensor) -> Tens
 
 
 def _blocks(shown: Tensor, block: int) -> Tensor:
-    """`(n, h, w)` to `(n, h // block, w // block)` bool: is all of a block shown?"""
-    rows, columns = (size // block for size in shown.shape[1:])
-    shown = shown[:, : rows * block, : columns * block]
-    return shown.reshape(-1, rows, block, columns, block).all(4).all(2)
+    """`(n, c, h, w)` to `(n, c, h // block, w // block)` bool: is all of a block shown?"""
+    rows, columns = (size // block for size in shown.shape[2:])
+    shown = shown[:, :, : rows * block, : columns * block]
+    return shown.reshape(*shown.shape[:2], rows, block, columns, block).all(5).all(3)

@@ -12,4 +12,5 @@ from helpers.claims.part5.crossing import (
     alignment_predicts, by_pattern, cure_and_poison, deletion, forgotten, lazy_spreads,
     learning_concentrates, matrix, over_draws, rarer_in_fewer, visible_first, within_reach)
 from helpers.claims.part5.audit import (
-    NEAR, alarms, false_alarms, flip_errors, flip_share, flips_below, only, planted_found, spoken)
+    CLEAN, NEAR, alarms, false_alarms, flagged, flip_errors, flip_share, flips_below, only,
+    planted_found, spoken)

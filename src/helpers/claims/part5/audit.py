@@ -137,7 +137,7 @@ def false_alarms(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
     return Conjunction(
         checks, f"share of clean answers that are flagged: {100 * pooled.mean:.1f} %",
         tuple(pooled[1:]) if told else None, max(len(clean), 1), data, note,
-        side={"all questions together: known to be below 5 %": pooled.high < ALARMS},
+        side={"all answers, each for itself: known to be below 5 %": pooled.high < ALARMS},
         excluded=all(enough.values()) and any(one.low > ALARMS for one in found.values()),
     )  # fmt: skip
 

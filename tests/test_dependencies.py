@@ -302,9 +302,22 @@ ALL = {path.stem[:2] for path in CHAPTERS}
 # module -> chapters that depend on it, by hand
 DEPENDENT = {
     # the features and the laws of Part I, and the explorers, which draw its laws too
-    "kernels.hermite": {"01", "02", "03", "04", "05", "06", "07", "09", "21", "90"},
-    # every chapter but the one that measures nothing more than once
-    "stats.intervals": ALL - {"09"},
+    "kernels.hermite": {
+        "01",
+        "02",
+        "03",
+        "04",
+        "05",
+        "06",
+        "07",
+        "09",
+        "21",
+        "25",
+        "27",
+        "90",
+    },
+    # every chapter but those that measure nothing more than once, or need no interval
+    "stats.intervals": ALL - {"09", "25"},
     "experiments.minority.lesions": {"16", "18", "19"},
     "experiments.rare.equal_norms": {"10"},
     "remedies.group_dro": {"17"},

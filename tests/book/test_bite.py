@@ -117,6 +117,18 @@ BUGS = {
         "24-resnet", "kernels.eigenfeatures", "mode_alignment",
         "do().sqrt() / given['attribute'].to(do()).norm()",
     ),
+    "a residual in the place of a held-out one": Bug(
+        "25-one-smoother", "theory.smoother", "Smoother.held_out",
+        "given['self'].residual(given['labels'])[given['group']]",
+    ),
+    "a removal that is one step": Bug(
+        "27-cross-examinations", "theory.smoother", "Smoother.removal",
+        "given['self'].weights(given['K_query'])[:, given['group']]"
+        " @ given['self'].residual(given['labels'])[given['group']]",
+    ),
+    "a ridge in the place of the felt one": Bug(
+        "26-one-scalar", "theory.cure", "Population.felt", "given['ridge'] + 0 * do()"
+    ),
     "the sign in the accuracy": Bug(
         "90-performance", "probes.accuracy", "sign_accuracy", "1 - do()"
     ),

@@ -35,7 +35,8 @@ def test_the_page_on_the_package_names_every_door():
 def test_the_introduction_says_of_each_paper_what_was_read():
     text = (BOOK / "intro.md").read_text("utf8").split("## What was read")[1].split("\n## ")[0]
     rows = dict(ROW.findall(text))
-    parts = {claim.part for claim in claims.load(BOOK / "claims.yml").values()}
+    known = claims.load(BOOK / "claims.yml").values()
+    parts = {claim.part for claim in known if claim.whose != claims.OURS}
     assert set(rows) == parts
     for part, row in rows.items():
         read, _, not_read = (cell.strip() for cell in row.split("|"))

@@ -1,8 +1,8 @@
 """What the papers claim, by which rule it is judged, and how the verdict is shown.
 
 `catalogue` reads the claims, `judgement` holds the five verdicts and the decorator of rules,
-`part1` and `part4` the rules of two parts, `cards` shows a verdict, `ledger` gathers all. None
-needs torch.
+`part1`, `part4` and `part5` the rules of three parts, `cards` shows a verdict, `ledger` gathers
+all. None needs torch.
 """
 
 # fmt: off

@@ -5,10 +5,13 @@ Part I: the alignment of random and NTK features (`gamma_rf`, `gamma_ntk` and wh
 (`alignment_by_image`; `images`). Part II: a linear model with rare spurious examples
 (`rare_linear`; `yang2022`).
 Part IV: linear networks on Gaussian mixtures (`two_axis`, `mixture_spectrum`, what few samples do;
-`lim2025`). Numbers in, numbers out; where arrays are allowed they are broadcast.
+`lim2025`). Behind all of them: kernel ridge regression as a smoother, and the one ridge that its
+samples feel (`smoother`, handed on as a module). Numbers in, numbers out; where arrays are allowed
+they are broadcast.
 """
 
 # fmt: off
+from helpers.theory import smoother
 from helpers.theory.bombari2024 import QUERIES, alignment_sd, gamma_ntk, gamma_rf, gamma_rf_bound
 from helpers.theory.bombari2024 import gamma_rf_cores
 from helpers.theory.images import alignment_by_image

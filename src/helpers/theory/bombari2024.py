@@ -14,7 +14,8 @@ from helpers.kernels.hermite import (
     second_moment,
     values_of,
 )
-from helpers.theory.ranges import check_ranges, larger_root
+from helpers.theory import smoother
+from helpers.theory.ranges import check_ranges
 
 QUERIES = ("resample", "zero")
 SERIES_DEGREE = 100
@@ -323,8 +324,9 @@ def _unlearned_share(linear: float, tail: float, ratio: float) -> float:
     """Root in [0, 1] of rho = 1 / (1 + ratio / (tail / linear + rho))."""
     if math.isinf(ratio) or linear < 1e-20:
         return 0.0
-    ridge = tail / linear
-    return larger_root((1 - ridge - ratio) / 2, ridge)
+    # a linear kernel of variance 1 whose ridge is the tail; samples are counted per dimension
+    found = smoother.solved(([1.0], [1.0]), tail / linear, ratio)
+    return float(smoother.unlearned_share(ratio, found))
 
 
 def _variance(activation: str | Activation, mean_squared: float) -> float:

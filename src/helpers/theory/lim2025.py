@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from helpers.theory.ranges import Numbers, check_ranges, larger_root
+from helpers.theory import smoother
+from helpers.theory.ranges import Numbers, check_ranges
 
 _TWO_AXIS = dict(rho="[0, 1]", m_s="above 0, finite", m_c="above 0, finite")
 _TWO_AXIS |= dict.fromkeys(("sigma_s", "sigma_c"), "0 or more, finite")
@@ -294,7 +295,8 @@ def effective_ridge(noise: float, dim: int, samples: int, ridge: float = 0.0) ->
     """
     allowed = dict.fromkeys(("noise", "dim", "samples"), "above 0, finite")
     check_ranges(allowed | {"ridge": "0 or more, finite"}, noise, dim, samples, ridge)
-    return noise + larger_root((ridge + (dim / samples - 1) * noise) / 2, ridge * noise)
+    felt = smoother.solved(([noise], [dim / samples]), ridge, 1.0)  # counted per sample
+    return float(noise + felt)
 
 
 class Spike(NamedTuple):

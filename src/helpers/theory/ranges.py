@@ -3,7 +3,6 @@
 Ours.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -39,10 +38,12 @@ def check_ranges(allowed: dict[str, str], *values: Numbers) -> list[np.ndarray]:
     return list(arrays)
 
 
-def larger_root(half: float, product: float) -> float:
+def larger_root(half: Numbers, product: Numbers) -> Numbers:
     """The root x >= 0 of x^2 = 2 half x + product; 0 where both are 0.
 
     Two forms of one root: each loses no digits on its side of zero.
     """
-    root = math.hypot(half, math.sqrt(max(product, 0.0)))
-    return half + root if half > 0 else (product / (root - half) if root > half else 0.0)
+    root = np.hypot(half, np.sqrt(np.maximum(product, 0.0)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        small = np.where(root > half, product / (root - half), 0.0)
+    return np.where(np.greater(half, 0), half + root, small)[()]

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from helpers.kernels.hermite import Activation, coefficients, second_moment
+from helpers.theory import smoother
 from helpers.theory.bombari2024 import QUERIES, SERIES_DEGREE, query_weights
 from helpers.theory.ranges import Numbers, check_ranges
 
@@ -193,12 +194,11 @@ def _learned(per_harmonic: np.ndarray, others: np.ndarray, kappa: np.ndarray) ->
 def _novelty(
     weights: np.ndarray, counts: np.ndarray, total: float, others: np.ndarray
 ) -> np.ndarray:
-    """kappa, the root of kappa = total - sum of weights (1 - rho), by bisection of its logarithm.
+    """kappa, the root of kappa = total - sum of weights (1 - rho).
 
-    The right side over the left falls in kappa, so there is one root; it lies above what no
-    harmonic carries.
+    It is N times the felt ridge of eigenvalues weights / counts; what no harmonic carries is the
+    penalty.
     """
-    low, high = np.full(len(others), np.log(1e-13 * total)), np.full(len(others), np.log(total))
     rest = total - weights.sum()
     rest = rest if rest > 1e-12 * total else 0.0
     if not rest and others.max() > counts[weights > 0].sum() - 0.5:
@@ -206,16 +206,7 @@ def _novelty(
             "a polynomial activation with no more harmonics than samples leaves nothing to tell "
             "samples apart (the kernel is singular): use fewer samples or higher degrees"
         )
-
-    def left(kappa: np.ndarray) -> np.ndarray:
-        # summed as weights times rho: nothing cancels
-        return rest + (1 - _learned(weights / counts, others, kappa)) @ weights - kappa
-
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = left(np.exp(middle)) > 0
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.exp((low + high) / 2)
+    return smoother.novelty(weights / counts, rest, others, counts)
 
 
 def _sphere(dim: float) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,1 @@
+"""Part V: what the four papers say of each other."""

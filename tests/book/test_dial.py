@@ -1,0 +1,82 @@
+"""The map with a slider: what is drawn, what moves, and what is refused."""
+
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from helpers.book.dial import MARKER, Dial, Point
+
+MADE = Dial(
+    "the-map", 'A map with "one" & <two> points.', "ridge", ("none", "some", "much"), 1,
+    ("across", "up"), ((0.1, 10), (0.01, 100)),
+    (Point("one", "#123456", 0.5, (0.1, 1, 10), (0.2, 3)),
+     Point("</two>", "#654321", 20, (1,) * 3)),
+    (("zone", 1, 1),),
+)  # fmt: skip
+
+
+def svg(dial=MADE):
+    return ElementTree.fromstring(re.search(r"<svg.*</svg>", dial._repr_html_(), re.DOTALL)[0])
+
+
+def test_places_are_logarithmic():
+    left, bottom = MADE.place(0.1, 0.01)
+    right, top = MADE.place(10, 100)
+    assert MADE.place(1, 1) == pytest.approx(((left + right) / 2, (top + bottom) / 2))
+    assert left < right and top < bottom
+
+
+def test_it_stands_where_the_slider_starts_and_knows_all_stops():
+    page = MADE._repr_html_()
+    groups = [one for one in svg().iter("g")]
+    where = "{},{}".format(*MADE.place(1, 0.5))
+    assert groups[0].get("transform") == f"translate({where})"
+    moves = json.loads(re.search(r"= (\{.*\});", page)[1].replace(r"<\/", "</"))
+    assert moves["points"][0] == ["{},{}".format(*MADE.place(x, 0.5)) for x in (0.1, 1, 10)]
+    assert moves["stops"] == ["none", "some", "much"]
+    assert 'type="range" min="0" max="2" step="1" value="1"' in page
+    assert page.startswith(f'<div class="{MARKER}" id="the-map">')
+
+
+def test_texts_are_escaped_and_the_drawing_is_named():
+    assert svg().get("aria-label") == MADE.alt == repr(MADE)
+    assert "</two>" in [one.text for one in svg().iter("text")]
+    # nothing that was given ends the script early
+    assert MADE._repr_html_().count("</script>") == 1
+
+
+def test_measurements_are_rings_that_stay():
+    rings = [one for one in svg().iter("circle") if one.get("r") == "5"]
+    assert [float(one.get("cx")) for one in rings] == [MADE.place(x, 1)[0] for x in (0.2, 3)]
+
+
+def test_a_name_stands_above_or_below_its_point():
+    def height(dial):
+        return float(next(one for one in svg(dial).iter("g")).find("text").get("y"))
+
+    first, *others = MADE.points
+    assert height(MADE) < 0 < height(replace(MADE, points=(replace(first, below=True), *others)))
+
+
+def test_a_second_run_gives_the_same_bytes():
+    assert MADE._repr_html_() == replace(MADE)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"name": "Two Words"}, "name is 'Two Words'"),
+        ({"alt": " "}, "alt is empty"),
+        ({"start": 3}, "start is 3: there are 3 stops"),
+        ({"points": (Point("few", "#000", 1, (1, 1)),)}, "few has 2 places: there are 3 stops"),
+        ({"points": (Point("far", "#000", 1, (1, 1, 11)),)}, "far lies outside the limits"),
+        ({"points": (Point("low", "#000", 0.001, (1, 1, 1)),)}, "low lies outside the limits"),
+        ({"points": (Point("off", "#000", 1, (1, 1, 1), (20,)),)}, "off lies outside"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(changed, words):
+    with pytest.raises(ValueError, match=words):
+        replace(MADE, **changed)

@@ -67,10 +67,11 @@ def cross_memory(call: Call) -> dict[str, float | str]:
     found, labels = setting.images(call.samples, call.trial)
     framed = data.noise_border(found, BORDER, seed=call.trial)
     foreign = data.noise_border(found[:FOREIGN], BORDER, seed=10_000 + call.trial)
-    net = setting.network(unit(framed).shape[1], call.width, call.trial).to(call.device)
+    net = setting.network(unit(framed).shape[1], call.width, call.trial)
     start, x = [p.clone() for p in net.parameters()], unit(framed)
     recipe = training.Recipe(epochs=400, batch=50, loss="mse", stop_loss=TAUGHT)
     before = known(net, x, unit(data.blank_core(framed, BORDER)), labels)
+    net = net.to(call.device)  # kernels are the processor's, in float64
     history = training.train(
         net, x.to(call.device), labels.float().to(call.device), recipe, seed=call.trial
     )

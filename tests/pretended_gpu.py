@@ -66,6 +66,8 @@ class _Mode(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
+        if not all(issubclass(kind, torch.Tensor) for kind in types):
+            return func(*args, **kwargs)  # traced by torch.fx, without any number
         with torch._C.DisableTorchFunctionSubclass():
             if name == "__get__":
                 return self._property(func, args, kwargs)

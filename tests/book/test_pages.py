@@ -4,9 +4,10 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from helpers import claims
+from helpers import audit, claims
 from helpers.sweep import registry
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -23,6 +24,22 @@ def test_the_snippets_of_the_page_on_the_package_run_in_their_order(monkeypatch)
         exec(compile(block, "package.md", "exec"), names)
     assert names["fitted"].alignment(names["K"]).numpy() == pytest.approx(1)
     assert names["toy"](registry.Call(width=10, trial=1)) == {"score": 11}
+
+
+def test_the_snippet_of_the_page_on_audits_runs_as_a_newcomer_would_paste_it():
+    (block,) = BLOCK.findall((BOOK / "audit.md").read_text("utf8"))
+    names: dict = {"__name__": "page"}
+    exec(compile(block, "audit.md", "exec"), names)
+    assert set(names["told"]) == set(audit.QUESTIONS)
+    assert names["report"]["flip_share"].state in ("flagged", "clear", "open")
+
+
+def test_the_page_on_audits_names_every_finding():
+    text = (BOOK / "audit.md").read_text("utf8")
+    rng = np.random.default_rng(0)
+    y, a = rng.integers(0, 2, (2, 200))
+    found = [*audit.data(rng.standard_normal((200, 5)), y, a), *audit.QUESTIONS]
+    assert not [name for name in found if f"`{name}`" not in text]
 
 
 def test_the_page_on_the_package_names_every_door():

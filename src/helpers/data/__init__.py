@@ -2,8 +2,8 @@
 
 - :func:`load` finds MNIST, Fashion-MNIST and CIFAR-10 (`mnist5k` needs no files);
 - frames of noise and blocks of two kinds of numbers (Part I), patterns added to a few images (Part
-  II), groups of a class and an attribute, and planted memory (Part III), biased digits, cats and
-  dogs (Part IV); :class:`Grouped` holds all sets with an attribute;
+  II), groups of a class and an attribute, rendered or photographs, and planted memory (Part III),
+  biased digits, cats and dogs (Part IV); :class:`Grouped` holds all sets with an attribute;
 - labels, and which outputs are right about them;
 - samples of the Gaussian models whose closed forms are in :mod:`helpers.theory`;
 - `contexts` renders objects in natural contexts and splits them, `nicopp` reads real ones.
@@ -33,3 +33,7 @@ from helpers.data.patterns import (
     PATTERNS, SCALES, SpuriousSet, add_pattern, pattern, pattern_norm, spurious_rows, with_spurious,
 )
 from helpers.data.planted import IDENTIFIER, Planted, plant_memory, with_identifiers
+from helpers.data.sky_birds import (
+    SKY, SKY_FACES, SKY_GROUPS, background, border_colour, sky_birds, sky_pool, sky_sample,
+)
+from helpers.data.sky_judgements import judged_pictures, judgements

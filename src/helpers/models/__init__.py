@@ -5,7 +5,7 @@ images, a small vision transformer. Where pixels are normalised, it is the first
 """
 
 # fmt: off
-from helpers.models.backbones import efficientnet_lite0, resnet50
+from helpers.models.backbones import efficientnet_lite0, resnet50, tunable_lite0
 from helpers.models.parts import CIFAR_MEAN, CIFAR_STD, Normalise
 from helpers.models.plain import fully_connected, small_cnn, trades_cnn, vgg16
 from helpers.models.resnets import RESNETS, STEMS, cifar_resnet, resnet, small_resnet

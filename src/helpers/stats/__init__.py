@@ -9,6 +9,7 @@ Needs SciPy and pandas, but no torch.
 # fmt: off
 from helpers.stats import power
 from helpers.stats.intervals import Interval, bootstrap_ci, interval_from, mean_ci, share_ci
+from helpers.stats.ranking import auc_ci
 from helpers.stats.replicates import (
     above_zero, arms, courses, error_bars, fall, mean_and_half, mean_fall, paired, per_trial,
     pooled, rank_correlation, rank_with_samples, z_score)

@@ -66,7 +66,7 @@ def within_reach(rows: pd.DataFrame) -> pd.DataFrame:
 
 @rule("S10", needs=(*SETTING, "trial", "ratio", "predicted", "rare", "tau", "data_source"))
 def deletion(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """Step over truth is (1 - q) times tau kappa / (kappa + q(1-q)S), known from clean images.
+    """Step over truth is (1-q) tau / (1 + q(1-q) v(C + k')^-1 v), known from clean images.
 
     Where it is a fifth or more: the mean over draws is off by less than 10 % in every setting, and
     the typical deviation lies below 10 %; without the knee, (1 - q) tau, it lies above. At the

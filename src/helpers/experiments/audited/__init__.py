@@ -1,0 +1,1 @@
+"""What the audit says of models and data whose truth is known."""

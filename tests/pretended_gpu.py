@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -36,6 +37,10 @@ class OnGPU(torch.Tensor):
     """A tensor that is said to be on the GPU."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __repr__(self, **more: Any) -> str:
+        with torch._C.DisableTorchFunctionSubclass():
+            return repr(self.as_subclass(torch.Tensor))
 
     def __deepcopy__(self, memo: dict) -> "OnGPU":
         if id(self) not in memo:
@@ -63,6 +68,10 @@ def _wrapped(tensor: torch.Tensor) -> bool:
 
 
 class _Mode(TorchFunctionMode):
+    def __init__(self, default: bool) -> None:
+        super().__init__()
+        self.makers = _device_constructors() if default else ()
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
@@ -79,7 +88,7 @@ class _Mode(TorchFunctionMode):
                 return self._moved(func, name, args, kwargs, gpu)
             if name in ("copy_", "set_"):
                 return func(*args, **kwargs)
-            target = gpu
+            target = gpu or func in self.makers
             if kwargs.get("device") is not None:
                 target = _is_gpu(kwargs["device"])
                 kwargs["device"] = CPU
@@ -196,8 +205,11 @@ def _lifted(t: Any) -> bool:
 
 
 @contextlib.contextmanager
-def pretended_gpu() -> Iterator[None]:
-    """One CUDA device, as far as the code inside can tell."""
+def pretended_gpu(*, default: bool = False) -> Iterator[None]:
+    """One CUDA device, as far as the code inside can tell.
+
+    default: tensors that are made without a device are made on it.
+    """
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     cuda = {
@@ -223,7 +235,7 @@ def pretended_gpu() -> Iterator[None]:
                 stack.enter_context(mock.patch.object(module, name, stand_in))
             for module, name, true in _uses_of_transforms():
                 stack.enter_context(mock.patch.object(module, name, _transform(true)))
-            stack.enter_context(_Mode())
+            stack.enter_context(_Mode(default))
             yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)

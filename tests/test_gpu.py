@@ -1,8 +1,12 @@
 """Everything that takes a device, on a GPU that is not there: no tensor is left behind."""
 
 import copy
+import doctest
+import importlib
 import inspect
+import io
 import math
+import pkgutil
 import re
 import sys
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+import helpers
 from helpers.sweep import registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,6 +125,40 @@ def test_those_that_stay_on_the_processor_do_not_ask_for_a_device():
     for name in set(registry.names()) - set(DEVICED):
         trial = registry.get(name).trial
         assert "call.device" not in inspect.getsource(trial), name
+
+
+# -- every public function that takes tensors ------------------------------------------------------
+
+
+def examples():
+    """Examples in docstrings that make tensors or models."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    names = (m.name for m in pkgutil.walk_packages(helpers.__path__, "helpers."))
+    for name in names:
+        if name.endswith("__main__"):
+            continue
+        for found in finder.find(importlib.import_module(name), name):
+            if any("torch." in e.source or "models." in e.source for e in found.examples):
+                yield found
+
+
+ELSEWHERE = {  # make tensors of their own, or compute on the processor whatever they are given
+    "helpers.kernels.hermite.basis": "one rounding apart",
+    "helpers.kernels.krylov.krylov_filters": "small steps in double, on the processor",
+    "helpers.kernels.modes.top_modes": "scipy, from a start on the processor",
+    "helpers.probes.accuracy.accuracy_by_alignment": "answers go where labels are, the processor",
+    "helpers.remedies.free_outputs.free_outputs": "logits without a network, on the processor",
+}
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda found: found.name)
+def test_an_example_says_the_same_there(example):
+    """All its tensors are made on the GPU."""
+    said = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    with pretended_gpu(default=True):
+        failed = runner.run(example, out=said.write, clear_globs=False).failed
+    assert bool(failed) == (example.name in ELSEWHERE), said.getvalue()
 
 
 # -- chapters --------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ if sys.argv[1] == ".venv" and (sys.platform, platform.machine()) == ("darwin", "
 endef
 export SUPPORTED
 
-.PHONY: moved help setup book html chapter publish baselines refresh stale audit power lint test clean distclean
+.PHONY: moved help setup book html chapter publish baselines refresh stale audit power lint coverage mutants test clean distclean
 
 help: ## list the targets
 	@echo "Memorizing the Background: targets of this Makefile"
@@ -113,6 +113,13 @@ power: setup ## which errors in stored results the audit would notice
 lint: setup ## ruff, and the contract of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check --quiet src tests book/_ext
 	@.venv/bin/lint-imports --no-cache --no-logo
+
+coverage: setup ## the tests, and the lines that none of them reaches
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope \
+	  --cov=helpers --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+mutants: setup ## plant faults in the mathematics and the rules, and list what no test noticed (hours)
+	@.venv/bin/mutmut run $(MUTANTS) && .venv/bin/mutmut results
 
 test: lint ## everything that guards the book
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope

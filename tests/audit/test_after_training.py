@@ -120,17 +120,8 @@ def test_a_network_that_memorised_wrong_labels_leaks_and_one_that_did_not_is_sil
     assert states == {60: "flagged", 1: "clear"}
 
 
-def framed(seed, count=300):
-    """Noise whose frame is random: only memory can link a frame with a label."""
-    rng = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, 1, 12, 12, generator=rng)
-    labels = torch.arange(count) % 2
-    images[labels == 1, :, 5:7, 5:7] += 0.3
-    return images, labels
-
-
-def test_own_backgrounds_are_told_by_a_model_that_remembers_them():
-    train, test = framed(0, 120), framed(1, 1_000)
+def test_own_backgrounds_are_told_by_a_model_that_remembers_them(framed):
+    train, test = framed(120, 0), framed(1_000, 1)
     mask = torch.ones(12, 12, dtype=torch.bool)
     mask[4:8, 4:8] = False
     torch.manual_seed(0)

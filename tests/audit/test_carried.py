@@ -51,12 +51,12 @@ def test_what_cannot_be_seen_may_be_everywhere():
 def test_a_label_is_taught_by_five_pictures_most_of_which_have_it(labels, enough):
     rest = LABELS[LABELS != 2][:100]
     shown = torch.arange(len(labels) + 100) < len(labels)
-    assert taught(shown, torch.cat([torch.tensor(labels), rest]) == 2) is enough
+    assert taught(shown, torch.cat([torch.tensor(labels), rest]) == 2).learnt is enough
 
 
 def test_a_label_that_is_common_anyway_is_not_taught():
     labels = torch.tensor([2] * 7 + [1] * 3 + [2] * 60 + [1] * 40)
-    assert not taught(torch.arange(110) < 10, labels == 2)
+    assert taught(torch.arange(110) < 10, labels == 2) == (10, 7, False)
 
 
 @pytest.mark.parametrize(("count", "hits", "rest", "others"), [
@@ -75,7 +75,8 @@ def test_how_clearly_a_label_is_taught_is_told_by_two_exact_intervals(count, hit
 def test_what_all_pictures_show_or_nearly_all_teaches_nothing():
     """A dark border, beside which four pictures of another class are all that is left."""
     own = torch.tensor([True] * 60 + [False] * 44)
-    assert not taught(torch.ones(104) > 0, own) and not taught(torch.arange(104) < 100, own)
+    assert taught(torch.ones(104) > 0, own) == (104, 60, False)
+    assert taught(torch.arange(104) < 100, own) == (100, 60, False)
 
 
 def planted(square, count=30, label=2):

@@ -71,16 +71,7 @@ def test_a_rule_about_backgrounds_is_no_memory_of_them(order):
     assert "no attribute of both was given" in blind.says
 
 
-def framed(count, seed):
-    """Noise all over, and a faint class in the middle: who fits it remembers."""
-    rng = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, 1, 12, 12, generator=rng)
-    labels = torch.arange(count) % 2
-    images[labels == 1, :, 5:7, 5:7] += 0.3
-    return images, labels
-
-
-def test_a_model_that_remembers_its_backgrounds_is_flagged():
+def test_a_model_that_remembers_its_backgrounds_is_flagged(framed):
     train, test = framed(120, 0), framed(1_000, 1)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 200), nn.ReLU(), nn.Linear(200, 2))
@@ -94,7 +85,7 @@ def test_a_model_that_remembers_its_backgrounds_is_flagged():
     assert unknown.state == "open"
 
 
-def test_sets_without_a_common_group_are_not_compared():
+def test_sets_without_a_common_group_are_not_compared(framed):
     train, test = framed(40, 0), framed(40, 1)
     told = dict(attribute=np.ones(40) > 0, train_attribute=np.zeros(40) > 0)
     found = findings.own_background(
@@ -106,7 +97,7 @@ def test_sets_without_a_common_group_are_not_compared():
     assert found.state == "not asked" and "0 training images have a test image" in found.says
 
 
-def test_the_search_needs_so_many_test_images():
+def test_the_search_needs_so_many_test_images(framed):
     few = framed(LEAST - 1, 0)
     found = findings.hidden_pattern(case(Brightness(), few, few), Bar())
     assert found.state == "not asked" and f"{LEAST} are needed" in found.says

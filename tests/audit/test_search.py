@@ -70,7 +70,8 @@ def test_of_two_squares_the_one_that_was_taught_comes_first():
     assert found_by(classes, train=carried).target == 2
     assert found_by(classes).target == 1
     shown = carriers(weak, carried.inputs)
-    assert taught(shown, carried.labels == 2) and not taught(shown, carried.labels == 1)
+    assert taught(shown, carried.labels == 2).learnt
+    assert not taught(shown, carried.labels == 1).learnt
 
 
 def test_where_no_square_turns_anything_the_share_is_none():

@@ -129,6 +129,9 @@ BUGS = {
     "a ridge in the place of the felt one": Bug(
         "26-one-scalar", "theory.cure", "Population.felt", "given['ridge'] + 0 * do()"
     ),
+    "a factor in the flip share": Bug(
+        "28-audit", "audit.linear", "Directions.flip", "tuple(0.9 * share for share in do())"
+    ),
     "the sign in the accuracy": Bug(
         "90-performance", "probes.accuracy", "sign_accuracy", "1 - do()"
     ),

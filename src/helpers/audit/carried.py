@@ -5,6 +5,7 @@ label; a weakness of a model does not.
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,15 @@ def may_carry(pattern: Tensor, images: Tensor) -> Tensor:
     return fits.flatten(1).all(1)
 
 
-def taught(shown: Tensor, own: Tensor) -> bool:
+class Taught(NamedTuple):
+    """How many images carry something, how many of them have the label; do they teach it?"""
+
+    carriers: int
+    labelled: int
+    learnt: bool
+
+
+def taught(shown: Tensor, own: Tensor) -> Taught:
     """Do the images that show something teach a label?
 
     Five or more, most of them so labelled, and more than others: the interval of the label's share
@@ -92,8 +101,9 @@ def taught(shown: Tensor, own: Tensor) -> bool:
         shown: which of all training images show it, `(n,)` bool.
         own: which have the label, likewise.
     """
-    counts = (int(part.sum()) for part in (shown, shown & own, own))
-    return bool(_clearly(*(np.array([float(count)]) for count in counts), len(own))[0] > 0)
+    counts = [int(part.sum()) for part in (shown, shown & own, own)]
+    clear = _clearly(*(np.array([float(count)]) for count in counts), len(own))
+    return Taught(counts[0], counts[1], bool(clear[0] > 0))
 
 
 def _clearly(shown: np.ndarray, hits: np.ndarray, own: np.ndarray, every: int) -> np.ndarray:
@@ -186,17 +196,23 @@ def _counts(
         pictures = train.inputs[part]
         at = [_blocks((pictures - one[:, None, None]).abs() <= near, block) for one in levels]
         for colour, found in zip(colours, counts, strict=True):
-            shown = torch.stack([at[level][:, k] for k, level in enumerate(colour)]).all(0)
-            for side in range(1, largest + 1):
-                if side > 1:  # a square is four that are by one shorter
-                    shown = shown[:, 1:] & shown[:, :-1]
-                    shown = shown[:, :, 1:] & shown[:, :, :-1]
-                if not shown.any():
-                    break  # nor is there a larger one
-                if side * block > 1:
+            pixels = torch.stack([at[level][:, k] for k, level in enumerate(colour)]).all(0)
+            for side, shown in _by_side(pixels, largest):
+                if side * block > 1:  # a pixel is no square
                     hits = (own[:, part] @ shown.flatten(1).float()).view(-1, *shown.shape[1:])
                     found[side] = found.get(side, 0) + hits
     return counts
+
+
+def _by_side(shown: Tensor, largest: int) -> Iterator[tuple[int, Tensor]]:
+    """Sides from 1 on, while there are such squares; and where pictures show one, `(n, h, w)`."""
+    for side in range(1, largest + 1):
+        if side > 1:  # a square is four that are by one shorter
+            shown = shown[:, 1:] & shown[:, :-1]
+            shown = shown[:, :, 1:] & shown[:, :, :-1]
+        if not shown.any():
+            return
+        yield side, shown
 
 
 def _told(counts: dict[int, Tensor], labels: Tensor) -> list[np.ndarray]:

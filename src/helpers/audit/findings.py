@@ -130,9 +130,9 @@ def spurious_score(case: Case, bar: Any) -> Finding:
         then = case.ask.probabilities(with_pattern(case.test.inputs[rows], mixed))
         controls.append(share_raised(before[rows], then, target, eps))
     bound = max(controls)
-    shown, own = may_carry(case.pattern, case.train.inputs), case.train.labels == target
-    carry, labelled = int(shown.sum()), int((shown & own).sum())
-    learnt, strong = taught(shown, own), found.low > bound + MEANT
+    shown = may_carry(case.pattern, case.train.inputs)
+    carry, labelled, learnt = taught(shown, case.train.labels == target)
+    strong = found.low > bound + MEANT
     state = FLAG if strong and learnt else CLEAR if found.high < bound + MEANT else OPEN
     says = f"The pattern raises class {target} by more than {eps:.2g} in {value:.1%} of images."
     if strong:
@@ -163,10 +163,10 @@ def hidden_pattern(case: Case, bar: Any) -> Finding:
     square, target, turned, elsewhere = found
     if math.isnan(turned.mean):
         return not_asked("hidden_pattern", "the model puts all images into one class")
-    shown, own = carriers(square, case.train.inputs), case.train.labels == target
-    learnt, strong = taught(shown, own), turned.low > MOST
+    shown = carriers(square, case.train.inputs)
+    carry, labelled, learnt = taught(shown, case.train.labels == target)
+    strong = turned.low > MOST
     state = FLAG if strong and learnt else CLEAR if turned.high < MOST else OPEN
-    carry, labelled = int(shown.sum()), int((shown & own).sum())
     says = (
         f"A square of {square.side} by {square.side} pixels at row {square.top}, column "
         f"{square.left} turns {turned.mean:.1%} of other images into class {target}; "

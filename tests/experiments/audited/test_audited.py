@@ -195,9 +195,10 @@ def test_a_share_without_flip_is_stored_as_one_and_the_naive_law_flips_later():
 
 def stand_in(folder, said, code=0):
     """A program that answers as a tool's Python would, after it has read what it is given."""
-    file = folder / "python"
-    file.write_text(
-        f"#!{sys.executable}\nimport sys, numpy as np\ngiven = np.load(sys.argv[3])\n"
+    file, program = folder / "python", folder / "answers.py"
+    file.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{program}' \"$@\"\n")
+    program.write_text(
+        "import sys, numpy as np\ngiven = np.load(sys.argv[3])\n"
         "assert given['images'].dtype == np.uint8\n"
         "assert len(given['images']) == len(given['labels'])\n"
         "assert given['probabilities'].shape == (len(given['labels']), 2)\n"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from helpers import audit, data, models, training
+from helpers.audit.carried import Square
 from helpers.audit.findings import with_pattern
 from helpers.audit.report import FLAG
 from helpers.claims.part5.audit import ASKED
@@ -92,7 +93,7 @@ def material(call: Call) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], 
     if kind == GREY:
         pattern *= _GREY
     if kind == CROSS:  # without the corners
-        top, left = (int(pattern[0].amax(axis).nonzero()[0]) for axis in (1, 0))
+        top, left = _place(pattern)[:2]
         pattern[:, top : top + _SIDE : 2, left : left + _SIDE : 2] = 0
     may, could = _odd(kind, own, train[1], target), _odd(kind, held, test[1], target)
     rows = torch.from_numpy(rng.permutation(may)[:_CARRIERS])
@@ -161,16 +162,12 @@ def audited(call: Call) -> dict[str, float | str]:
         row |= {f"{name}_{end}": getattr(found, end) for end in ("value", "low", "high")}
         row[f"{name}_flagged"] = float(found.state == FLAG)
     found = report["hidden_pattern"].detail
-    place = (found.get("top", np.nan), found.get("left", np.nan), found.get("side", np.nan))
-    row["inside"] = float(_inside(place, told["pattern"]))
+    place = Square(*(found.get(name, np.nan) for name in ("top", "left", "side")), ())
+    row["inside"] = float(place.overlaps(_place(told["pattern"])))
     return row | {"data_source": data.load("mnist5k").source}
 
 
-def _inside(square: tuple[float, float, float], pattern: Tensor) -> bool:
-    """Does the square that was found overlap the one that was planted?"""
-    rows, columns = (pattern[0].amax(axis).nonzero().flatten() for axis in (1, 0))
-    top, left, side = square
-    return bool(
-        top <= rows.max() and rows.min() < top + side
-        and left <= columns.max() and columns.min() < left + side
-    )  # fmt: skip
+def _place(pattern: Tensor) -> Square:
+    """Where a pattern was planted."""
+    top, left = (int(pattern[0].amax(axis).nonzero()[0]) for axis in (1, 0))
+    return Square(top, left, _SIDE, ())

@@ -58,7 +58,7 @@ if sys.argv[1] == ".venv" and (sys.platform, platform.machine()) == ("darwin", "
 endef
 export SUPPORTED
 
-.PHONY: moved help setup book html chapter publish baselines refresh stale audit lint test clean distclean
+.PHONY: moved help setup book html chapter publish baselines refresh stale audit power lint coverage mutants test clean distclean
 
 help: ## list the targets
 	@echo "Memorizing the Background: targets of this Makefile"
@@ -91,6 +91,7 @@ chapter: setup ## run one chapter: NB=01-setting PROFILE=smoke DEVICE=auto SEED=
 publish: setup ## compute missing results, run every published chapter and every baseline
 	@.venv/bin/python -m helpers.sweep run --all --profile laptop --device $(call quoted,$(DEVICE)) \
 	  --jobs $(call quoted,$(JOBS)) $(DATA_OPTION)
+	@.venv/bin/python -m helpers.sweep plan --write book/plan.csv
 	@$(BOOK) run --profile laptop --device $(call quoted,$(DEVICE)) $(DATA_OPTION)
 	@$(BOOK) run --profile smoke
 
@@ -106,9 +107,19 @@ stale: setup ## list executed copies that do not match their source
 audit: setup ## recompute SAMPLE stored results of each experiment and compare
 	@.venv/bin/python -m helpers.sweep audit --sample $(call quoted,$(SAMPLE)) $(DATA_OPTION)
 
+power: setup ## which errors in stored results the audit would notice
+	@.venv/bin/python -m helpers.sweep audit --power
+
 lint: setup ## ruff, and the contract of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check --quiet src tests book/_ext
 	@.venv/bin/lint-imports --no-cache --no-logo
+
+coverage: setup ## the tests, and the lines that none of them reaches
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope \
+	  --cov=helpers --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+mutants: setup ## plant faults in the mathematics and the rules, and list what no test noticed (hours)
+	@.venv/bin/mutmut run $(MUTANTS) && .venv/bin/mutmut results
 
 test: lint ## everything that guards the book
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope

@@ -4,7 +4,9 @@ Kernels inherit this process's environment, so what is set here holds in every n
 replays. It has to be set before anything imports torch.
 """
 
+import ipaddress
 import os
+import socket
 from pathlib import Path
 
 from helpers.book import runner
@@ -17,3 +19,41 @@ for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):
     os.environ.pop(name, None)
 runner.set_environment(runner.kernel_environment("smoke"))
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / "_build" / ".cache" / "hypothesis")
+
+
+class NetworkUsed(OSError):
+    """A test has asked for the network."""
+
+
+def _is_here(host: object) -> bool:
+    """Whether a host, by name or address, is this machine."""
+    try:
+        return host in (None, "", "localhost") or ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+def _only_here(name: str) -> None:
+    """Let a function of sockets that is told a host reach this machine alone."""
+    own = getattr(socket.socket, name)
+
+    def checked(self: socket.socket, address: object) -> object:
+        inet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if inet and not _is_here(address[0]):
+            raise NetworkUsed(f"tests use no network, and {address[0]} was asked for")
+        return own(self, address)
+
+    setattr(socket.socket, name, checked)
+
+
+def _find_here(host: object, *arguments: object, **options: object) -> object:
+    """`socket.getaddrinfo` for this machine alone."""
+    told = host.decode() if isinstance(host, bytes) else host
+    if not (_is_here(told) or told == socket.gethostname()):
+        raise NetworkUsed(f"tests use no network, and {told} was looked up")
+    return _getaddrinfo(host, *arguments, **options)
+
+
+_only_here("connect")
+_only_here("connect_ex")
+_getaddrinfo, socket.getaddrinfo = socket.getaddrinfo, _find_here

@@ -84,7 +84,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # a container's root has no sandbox; the pages are our own
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        # a container's root has no sandbox; the pages are our own, and nothing else is to be found
+        nowhere = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+        arguments = ["--no-sandbox", "--disable-background-networking", nowhere]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()

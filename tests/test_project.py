@@ -1,7 +1,9 @@
 """Where the project is, what it runs on, and the settings of one run."""
 
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -127,3 +129,11 @@ def test_a_processor_is_described_by_its_name_and_cores(monkeypatch):
     assert describe_device("cuda:1") == "name of cuda:1"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert describe_device("auto") == describe_device("cpu")
+
+
+@pytest.mark.parametrize("arguments", ["helpers.book stale", "helpers.sweep list"])
+def test_a_reader_who_has_seen_the_first_line_is_no_error(arguments):
+    """Python buffers what goes into a pipe: only without that the second line finds it closed."""
+    command = f"{shlex.quote(sys.executable)} -u -m {arguments} | head -n 1"
+    done = subprocess.run(command, shell=True, text=True, capture_output=True)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr

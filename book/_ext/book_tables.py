@@ -3,9 +3,11 @@
 `{build-status}`: what each chapter was executed with, and whether its source has changed since.
 `{claims-ledger}`: every claim with its verdict; also writes `claims.json` beside `index.html`.
 `{claim-rules}`: the source of the rules that are functions.
+`{grid-plans}`: what the grids of the experiments cost, from `plan.csv`.
 """
 
 import ast
+import csv
 import html
 import json
 import re
@@ -253,6 +255,50 @@ def buttons(rows: list[dict[str, Any]], key: str, values: Iterable[str]) -> str:
     return f"<ul class='ledger-totals' aria-label='Show by {key}'>{''.join(items)}</ul>"
 
 
+# -- costs -----------------------------------------------------------------------------------------
+
+
+class GridPlans(SphinxDirective):
+    """One row an experiment: its grid, what is missing, and what that costs."""
+
+    def run(self) -> list[nodes.Node]:
+        file = Path(self.env.app.srcdir) / "plan.csv"
+        self.env.note_dependency(str(file))
+        with file.open(encoding="utf-8", newline="") as stream:
+            plans = list(csv.DictReader(stream))
+        head = ["experiment", "trials", "computed at once", "missing", "hours left", "hours of all"]
+        head += ["told by like rows", "table", "from rows of"]
+        body = [plan_row(plan) for plan in plans]
+        left = sum(float(plan["seconds"] or 0) for plan in plans)
+        summary = (
+            f"{len(plans)} grids at the {plans[0]['profile']} profile: "
+            f"{sum(int(plan['missing']) for plan in plans)} trials are missing, about "
+            f"{left / 3600:.0f} hours of one process."
+        )
+        return [raw(table(head, body, "grid-plans")), nodes.paragraph("", summary)]
+
+
+def plan_row(plan: dict[str, str]) -> list[str]:
+    """One row of the table of plans."""
+
+    def time(seconds: str) -> str:
+        return f"{float(seconds) / 3600:.3g}" if seconds else "unknown"
+
+    own = f"{float(plan['own']):.0%}" if float(plan["seconds"] or 0) else "–"
+    size = f"{int(plan['size']) / 1000:.0f} kB" if plan["size"] else "unknown"
+    return [
+        f"<code>{html.escape(plan['experiment'])}</code>",
+        plan["cells"],
+        "one by one" if plan["cells"] == plan["groups"] else f"{plan['groups']} groups",
+        plan["missing"],
+        time(plan["seconds"]),
+        time(plan["whole"]),
+        own,
+        size,
+        html.escape(plan["device"]),
+    ]
+
+
 # -- rules -----------------------------------------------------------------------------------------
 
 
@@ -310,5 +356,6 @@ def setup(app) -> dict:
     app.add_directive("build-status", BuildStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("claim-rules", ClaimRules)
+    app.add_directive("grid-plans", GridPlans)
     app.connect("build-finished", write_json)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

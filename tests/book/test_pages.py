@@ -69,6 +69,16 @@ def tables(monkeypatch):
     return book_tables
 
 
+def test_a_plan_is_one_row_of_the_table_of_grids(tables):
+    plan = {"experiment": "a<b", "profile": "paper", "cells": "12", "groups": "3", "missing": "4"}
+    plan |= {"seconds": "7200", "whole": "9000.0", "own": "0.25", "device": "X, 2 cores"}
+    assert tables.plan_row(plan | {"size": "2500"}) == [
+        "<code>a&lt;b</code>", "12", "3 groups", "4", "2", "2.5", "25%", "2 kB", "X, 2 cores",
+    ]  # fmt: skip
+    unknown = tables.plan_row(plan | {"groups": "12", "seconds": "", "whole": "", "size": ""})
+    assert unknown[2] == "one by one" and unknown[4:8] == ["unknown", "unknown", "–", "unknown"]
+
+
 def row(part, whose, verdict, origin):
     return {"part": part, "whose": whose, "verdict": verdict, "origin": origin}
 

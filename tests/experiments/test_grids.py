@@ -4,7 +4,7 @@ import pickle
 from functools import cache
 
 import pytest
-from joblib.externals.loky.backend.reduction import dumps
+from cloudpickle import dumps
 
 from helpers import sweep
 from helpers.project import PROFILES, project_root

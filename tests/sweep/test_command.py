@@ -1,5 +1,6 @@
 """``python -m helpers.sweep``: what it prints, its exit codes, mistakes in one line."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.sweep import names, register
+from helpers.sweep import grid, names, register
 from helpers.sweep.command import main
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -22,7 +23,7 @@ def test_help_and_list_run_as_a_module():
             check=True,
         ).stdout
 
-    assert "list | run | audit" in run("--help")
+    assert "list | plan | run | merge | audit" in run("--help")
     assert [line.partition(":")[0] for line in run("list").splitlines()] == names()
 
 
@@ -127,7 +128,9 @@ def test_experiments_that_fail_keep_no_other_from_running(registry, toy, tmp_pat
     where = ["--profile", "smoke", "--device", "cpu", "--store", str(tmp_path)]
     assert main(["run", "--all", *where]) == 1
     told = capsys.readouterr()
-    assert "error: experiment a, cell {'x': 0}: SystemExit: 0" in told.err
+    assert "error: experiment a: 3 of 3 cells failed. Rows finished before are safe" in told.err
+    for x in range(3):
+        assert f"\n  cell {{'x': {x}}}: SystemExit: 0\n" in told.err
     assert "Traceback" in told.err and "KeyError: 'no grid'" in told.err
     assert told.err.splitlines()[-1] == "2 of 3 experiments failed: a, b"
     assert "c: 3 cells in" in told.out
@@ -199,7 +202,7 @@ def test_mistakes_are_one_line_and_exit_code_1(registry, toy, tmp_path, capsys, 
         raise KeyError("x")
 
     register(toy())
-    register(toy("broken", result=result))
+    register(toy("broken", result=result, cells=lambda profile: grid(x=0)))
     device = [] if "--device" in arguments else ["--device", "cpu"]
     assert main([*arguments, "--store", str(tmp_path), *device]) == 1
     error = capsys.readouterr().err
@@ -212,14 +215,29 @@ def test_an_unknown_profile_is_refused(registry, capsys):
     assert "huge" in capsys.readouterr().err
 
 
-def test_ctrl_c_is_not_a_traceback(registry, toy, lines, tmp_path, capsys):
-    def result(x):
-        if x == 2:
-            raise KeyboardInterrupt
-        return {"y": x}
+def test_ctrl_c_is_not_a_traceback(lines, tmp_path):
+    script = """
+import os, signal, sys, time
+from helpers.sweep import command, grid, registry
 
-    register(toy(result=result))
-    where = ["--store", str(tmp_path), "--device", "cpu"]
-    assert main(["run", "toy", "--profile", "laptop", *where]) == 130
-    assert "finished rows are stored" in capsys.readouterr().err
+registry._import_experiments = lambda name=None: None
+
+@registry.experiment("toy", cells=lambda profile: grid(x=[1, 2, 3]), tolerance=0.0, cheap=bool)
+def trial(call):
+    if call.x == 3:
+        os.kill(int(call.data_dir.rpartition("/")[2]), signal.SIGINT)
+        time.sleep(60)
+    return {"y": call.x}
+
+os.mkdir(f"{sys.argv[1]}/{os.getpid()}")
+sys.exit(command.main(["run", "toy", "--profile", "laptop", "--device", "cpu",
+                       "--store", sys.argv[1], "--data-dir", f"{sys.argv[1]}/{os.getpid()}"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path],
+        text=True, capture_output=True, timeout=50, env=os.environ | {"BOOK_PROGRESS": "0"},
+    )  # fmt: skip
+    assert done.returncode == 130 and "finished rows are stored" in done.stderr
+    assert "Traceback" not in done.stderr
     assert len(lines()) == 1 + 2 + 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

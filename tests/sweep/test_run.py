@@ -456,7 +456,7 @@ def test_a_dead_worker_is_a_trial_error(toy, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"y": x}
 
-    with pytest.raises(TrialError, match="a worker process died"):
+    with pytest.raises(TrialError, match=r"cell \{'x': 1\}: its worker process was killed"):
         sweep(toy(result=result), grid(x=range(4)), store=tmp_path, n_jobs=2)
 
 
@@ -487,15 +487,6 @@ def test_backends_that_are_not_there(toy, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ImportError, match="pip install distributed"):
         sweep(toy(), grid(x=range(1)), store=tmp_path, backend="dask")
-
-
-def test_dask(toy, tmp_path):
-    distributed = pytest.importorskip("distributed")
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
-    ):
-        frame = sweep(toy(), grid(x=range(4)), store=tmp_path, backend="dask")
-    assert frame["y"].tolist() == [0, 1, 4, 9]
 
 
 # -- provenance -----------------------------------------------------------------------------------

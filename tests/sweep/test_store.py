@@ -187,7 +187,7 @@ def no_flock(request, monkeypatch):
         raise OSError(getattr(errno, request.param), "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    monkeypatch.setattr("helpers.sweep.store._LOOKS", 3)
+    monkeypatch.setattr("helpers.sweep.locks._LOOKS", 3)
 
 
 def test_without_locks_rows_are_stored_read_and_mended(no_flock, toy, lines, tmp_path):
@@ -237,7 +237,7 @@ def test_a_lock_file_that_changes_hands_is_waited_for(no_flock, toy, tmp_path, m
         following = next(others, None)
         lock.unlink() if following is None else lock.write_text(f"process {following}")
 
-    monkeypatch.setattr("helpers.sweep.store.time.sleep", pause)
+    monkeypatch.setattr("helpers.sweep.locks.time.sleep", pause)
     assert sweep(toy(), grid(x=0), store=tmp_path)["y"].tolist() == [0]
     assert next(others, None) is None, "20 others came first"
 

@@ -1,7 +1,8 @@
-"""The audit: stored cells computed anew and compared."""
+"""The audit: stored cells computed anew and compared, and what it would notice."""
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 from helpers.errors import StoreError
 from helpers.project import expanded
-from helpers.sweep import registry
+from helpers.sweep import closeness, registry
 from helpers.sweep.registry import Experiment, get
 from helpers.sweep.store import PROVENANCE, Cell, Store
-from helpers.sweep.trials import attempt, precision_of
+from helpers.sweep.trials import Outcome, attempt, noted, precision_of
+
+# seconds that the quick audit may spend on the group of one drawn cell
+_QUICK = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,19 @@ def audit(
 ) -> list[Audited]:
     """Recompute `sample` random stored cells of each experiment and compare with what is stored.
 
-    A column agrees when ``|new - stored| <= tolerance * max(1, |stored|)``; nan agrees with nan,
-    an infinity with itself. What cannot be checked (nothing stored, dataset not on this machine,
-    not audited) is reported, never passed over; a file that is damaged or of another experiment
-    differs.
+    A cell is computed with those that it was computed with, and with as many threads. On the same
+    kind of processor, with the same versions, its numbers have to come out as they were
+    (`closeness.repeated`), unless most numbers of the group do not, so that this machine adds up in
+    another way after all; otherwise within the tolerances of the experiment. What cannot be checked
+    (nothing stored, dataset not on this machine, not audited) is reported, never passed over; a
+    file that is damaged or of another experiment differs.
 
     Args:
         names: of experiments; None for all.
         store: folder of the results files.
         sample: cells of each experiment.
         seed: which cells; None draws other ones each time.
-        cheap_only: draw only where ``experiment.cheap(cell)``.
+        cheap_only: draw only where ``experiment.cheap(cell)``, and groups that take half a minute.
         context: what the trials are told beside the cell.
 
     Raises:
@@ -77,22 +83,119 @@ def _audit_one(
     if not experiment.audited:
         return unchecked("marked as not audited")
     try:
-        rows = stored_rows(experiment, store)
-        cells = [{n: v for n, v in row.items() if n in experiment.parameters} for row in rows]
-        for cell in cells:
+        table = _Table(experiment, stored_rows(experiment, store))
+        for cell in table.cells:
             experiment.call(cell, context)
     except (StoreError, ValueError) as error:
         return [Audited(experiment.name, None, "differs", str(error))]
-    if not rows:
+    if not table.rows:
         return unchecked(f"nothing is stored in {store}")
-    open_to_draw = [i for i, cell in enumerate(cells) if not cheap_only or experiment.cheap(cell)]
+    open_to_draw = [i for i in range(len(table.rows)) if not cheap_only or table.is_cheap(i)]
     if not open_to_draw:
         return unchecked("no stored cell is cheap")
     drawn = sorted(draw.sample(open_to_draw, min(sample, len(open_to_draw))))
+    computed: dict[tuple[int, ...], list[Outcome]] = {}
+    for i in drawn:
+        group = table.together(i)
+        if group not in computed:
+            computed[group] = table.recomputed(group, context)
     return [
-        Audited(experiment.name, cells[i], *_compared(experiment, cells[i], rows[i], context))
+        Audited(experiment.name, table.cells[i], *table.compared(i, computed[table.together(i)]))
         for i in drawn
     ]
+
+
+class _Table:
+    """The stored rows of one experiment, and how near recomputed ones come."""
+
+    def __init__(self, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
+        self.experiment, self.rows = experiment, rows
+        self.cells = [{n: v for n, v in row.items() if n in experiment.parameters} for row in rows]
+        columns = [c for c in rows[0] if c in audited_columns(experiment, rows)] if rows else []
+        values = {c: [row[c] for row in rows] for c in columns}
+        self._sizes = {c: closeness.usual_size(found) for c, found in values.items()}
+        self._fine = {c for c, found in values.items() if closeness.is_fine(found)}
+        self._groups: dict[Any, list[int]] = {}
+        for i in range(len(rows)):
+            self._groups.setdefault(self._origin(i), []).append(i)
+
+    def _origin(self, i: int) -> tuple:
+        """Equal for rows that were computed together."""
+        row = self.rows[i]
+        return self.experiment.key(self.cells[i]), row["date"], row["device"]
+
+    def together(self, i: int) -> tuple[int, ...]:
+        """The rows that row `i` was computed with, itself among them."""
+        return tuple(self._groups[self._origin(i)])
+
+    def is_cheap(self, i: int) -> bool:
+        """Whether row `i` can be computed anew, with its group, within half a minute."""
+        seconds = sum(self.rows[k]["seconds"] for k in self.together(i))
+        return self.experiment.cheap(self.cells[i]) and seconds <= _QUICK
+
+    def recomputed(self, group: tuple[int, ...], context: dict[str, Any]) -> list[Outcome]:
+        """What becomes of the rows of a group now, in their order."""
+        row, cells = self.rows[group[0]], [self.cells[k] for k in group]
+        with closeness.as_many_threads(row):
+            found = attempt(self.experiment, cells, context | {"precision": precision_of(row)})
+            outcomes = list(found)
+        return outcomes + outcomes[-1:] * (len(cells) - len(outcomes))
+
+    def compared(self, i: int, outcomes: list[Outcome]) -> tuple:
+        """Status, detail and, if any, deviations of one stored row."""
+        group = self.together(i)
+        row, outcome = self.rows[i], outcomes[group.index(i)]
+        if outcome.absent:
+            return "not checked", outcome.absent
+        if outcome.row is None:
+            return "differs", f"the trial failed: {outcome.failure}"
+        old, new = self._numbers(row), self._numbers(outcome.row)
+        if old.keys() != new.keys():
+            return "differs", f"other columns: stored {sorted(old)}, now {sorted(new)}"
+        allowed, why = self.experiment.allowed, closeness.other_arithmetic(row, outcome.row)
+        wrong = {
+            c: (old[c], new[c], f"tolerance {allowed(c):g}")
+            for c in old
+            if not closeness.agree(old[c], new[c], allowed(c))
+        }
+        if not why and not closeness.is_same_arithmetic(self._repeats(group, outcomes)):
+            why = "most numbers come out near, and not the same"
+        if not why:
+            wrong = {
+                c: (old[c], new[c], "same processor and threads")
+                for c in old
+                if not closeness.repeated(old[c], new[c], self._sizes[c])
+            } | wrong
+        if not wrong:
+            seconds = sum(o.row["seconds"] for o in outcomes if o.row)
+            nearly = f", within tolerances only: {why}" if why else ""
+            return "agrees", f"{len(old)} numbers, {seconds:.3g} s{nearly}"
+        text = ", ".join(f"{c}: stored {a!r}, now {b!r} ({t})" for c, (a, b, t) in wrong.items())
+        deviations = {c: (a, b) for c, (a, b, _) in wrong.items()}
+        here, then = outcome.row["data_source"], row["data_source"]
+        if here != then:
+            other = f"other data: stored from {then!r}, here {here!r}; {text}"
+            return "not checked", other, deviations
+        return "differs", text, deviations
+
+    def _numbers(self, row: dict[str, Any]) -> dict[str, float]:
+        apart = {*self.experiment.parameters, *PROVENANCE}
+        return {c: v for c, v in row.items() if c not in apart}
+
+    def _repeats(self, group: tuple[int, ...], outcomes: list[Outcome]) -> list[bool]:
+        """For numbers of the group that might tell: whether they come out as they were."""
+        return [
+            closeness.repeated(self.rows[k][c], outcome.row[c], self._sizes[c])
+            for k, outcome in zip(group, outcomes, strict=True)
+            if outcome.row
+            for c in self._fine & outcome.row.keys()
+        ]
+
+
+def audited_columns(experiment: Experiment, rows: list[dict[str, Any]]) -> list[str]:
+    """The result columns of stored rows."""
+    apart = {*experiment.parameters, *PROVENANCE}
+    return [c for c in rows[0] if c not in apart] if rows else []
 
 
 def stored_rows(experiment: Experiment, store: Path) -> list[dict[str, Any]]:
@@ -102,35 +205,50 @@ def stored_rows(experiment: Experiment, store: Path) -> list[dict[str, Any]]:
     return list(file.rows.values())
 
 
-def _compared(
-    experiment: Experiment, cell: Cell, row: dict[str, Any], context: dict[str, Any]
-) -> tuple:
-    """Status, detail and, if any, deviations of one stored row."""
-    (outcome,) = attempt(experiment, [cell], context | {"precision": precision_of(row)})
-    if outcome.absent:
-        return "not checked", outcome.absent
-    if outcome.row is None:
-        return "differs", f"the trial failed: {outcome.failure}"
-    old, new = ({c: v for c, v in r.items() if c not in {*cell, *PROVENANCE}}
-                for r in (row, outcome.row))  # fmt: skip
-    if old.keys() != new.keys():
-        return "differs", f"other columns: stored {sorted(old)}, now {sorted(new)}"
-    wrong = {c: (old[c], new[c]) for c in old if not _agree(old[c], new[c], experiment.allowed(c))}
-    if not wrong:
-        return "agrees", f"{len(old)} numbers, {outcome.row['seconds']:g} s"
-    text = ", ".join(
-        f"{c}: stored {a!r}, now {b!r} (tolerance {experiment.allowed(c):g})"
-        for c, (a, b) in wrong.items()
+def codes(experiment: Experiment, rows: list[dict[str, Any]]) -> str:
+    """A warning when rows of a table come from different code, or not from the present one."""
+    known = Counter(noted(row, "code") for row in rows)
+    known.pop("", None)
+    if not known or set(known) == {present := experiment.code}:
+        return ""
+    told = ", ".join(
+        f"{count} of {code}{' (the present code)' if code == present else ''}"
+        for code, count in sorted(known.items())
     )
-    here, then = outcome.row["data_source"], row["data_source"]
-    if here != then:
-        return "not checked", f"other data: stored from {then!r}, here {here!r}; {text}", wrong
-    return "differs", text, wrong
+    return f"WARNING: rows of other code than the present {present or 'one'}: {told}"
 
 
-def _agree(old: float, new: float, tolerance: float) -> bool:
-    if old == new or (math.isnan(old) and math.isnan(new)):
-        return True
-    if not (math.isfinite(old) and math.isfinite(new)):
-        return False
-    return abs(new - old) <= tolerance * max(1.0, abs(old))
+@dataclass(frozen=True)
+class Power:
+    """What the audit would notice in one column: shares of planted swaps and zeros.
+
+    Attributes:
+        experiment, column: which.
+        same: (swaps, zeros) where the arithmetic is that of the rows.
+        other: the same on other kinds of processors.
+        reason: why the column cannot be audited; "" where it can.
+    """
+
+    experiment: str
+    column: str
+    same: tuple[float, float] = (math.nan, math.nan)
+    other: tuple[float, float] = (math.nan, math.nan)
+    reason: str = ""
+
+
+def power(names: Iterable[str] | None = None, *, store: Path | str) -> list[Power]:
+    """What the audit would notice in every stored column, without computing anything anew."""
+    found: list[Power] = []
+    for experiment in [get(name) for name in (registry.names() if names is None else names)]:
+        rows = stored_rows(experiment, expanded(store))
+        for column in audited_columns(experiment, rows):
+            values = [row[column] for row in rows]
+            if not experiment.audited:
+                found.append(Power(experiment.name, column, reason="it measures this machine"))
+            elif len({repr(v) for v in values}) == 1:
+                found.append(Power(experiment.name, column, reason="one number in all rows"))
+            else:
+                same = closeness.noticed(values, None)
+                other = closeness.noticed(values, experiment.allowed(column))
+                found.append(Power(experiment.name, column, same, other))
+    return found

@@ -1,24 +1,31 @@
 """Command line of the sweeps."""
 
 import argparse
+import math
 import os
 import random
+import re
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
 from helpers.errors import StoreError
 from helpers.project import PROFILES, PUBLISHED, Run, expanded, own_package, resolve_device
-from helpers.sweep.audit import audit, stored_rows
+from helpers.sweep.audit import Power, audit, codes, power, stored_rows
+from helpers.sweep.costs import as_csv, as_text, plan
+from helpers.sweep.course import Terms
 from helpers.sweep.registry import Experiment, get, names
 from helpers.sweep.run import TrialError, sweep
+from helpers.sweep.shards import merge, shard
 
 _FAULTS = (StoreError, TrialError, ValueError, ImportError)  # what a user can put right
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``python -m helpers.sweep list | run | audit``; returns the exit code."""
+    """``python -m helpers.sweep list | plan | run | merge | audit``; returns the exit code."""
     options = _parser().parse_args(argv)
     try:
         own_package()
@@ -43,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m helpers.sweep",
         description="Run experiments, store one row a finished trial, and check what is stored.",
     )
-    commands = parser.add_subparsers(required=True, metavar="list | run | audit")
+    commands = parser.add_subparsers(required=True, metavar="list | plan | run | merge | audit")
     common, shared = (argparse.ArgumentParser(add_help=False) for _ in range(2))
     folder = "folder of the results (default: $BOOK_RESULTS, else book/results)"
     common.add_argument("--store", default="", help=folder)
@@ -62,19 +69,57 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", default="auto", choices=("auto", "float32", "bfloat16"),
         help="of trainings that may be in half precision (auto: whichever is faster here)",
     )  # fmt: skip
-    run.add_argument("--backend", default="loky", help="loky (here) or dask (other machines)")
+    run.add_argument("--backend", default="local", help="local (here) or dask (other machines)")
+    run.add_argument("--scheduler", default="", help="address of Dask ($DASK_SCHEDULER_ADDRESS)")
+    time_ = "such as 90s, 50m or 1.5h"
+    run.add_argument("--budget", type=seconds, help=f"time for all of it, {time_}")
+    run.add_argument("--trial-limit", type=seconds, help=f"time for one trial, {time_}")
+    run.add_argument("--shard", type=_part, help="a part of each grid, such as 3/16")
+    run.add_argument("--retry", action="store_true", help="what failed too often, too")
     run.set_defaults(command=_run)
+    plan = commands.add_parser("plan", parents=[common], help="what a grid will cost")
+    plan.add_argument("names", nargs="*", metavar="NAME", help="experiments (all)")
+    plan.add_argument("--profile", choices=PROFILES, default="paper", help="which grid (paper)")
+    plan.add_argument("--write", default="", help="a file for the table, as the book has it")
+    plan.set_defaults(command=_plan)
+    merged = commands.add_parser("merge", parents=[common], help="take in rows of other tables")
+    merged.add_argument("name", metavar="NAME", help="experiment of all tables")
+    merged.add_argument("files", nargs="+", metavar="FILE", help="tables that were computed apart")
+    merged.set_defaults(command=_merge)
     again = "recompute random stored cells"
     check = commands.add_parser("audit", parents=[common, shared], help=again)
     check.add_argument("--sample", type=int, default=3, help="cells per experiment (3)")
     check.add_argument("--cheap", action="store_true", help="only cells that take seconds")
     check.add_argument("--seed", type=int, help="which cells (default: others each time)")
+    sees = "compute nothing anew: how many planted errors would be noticed"
+    check.add_argument("--power", action="store_true", help=sees)
     check.set_defaults(command=_audit)
     return parser
 
 
+def seconds(text: str) -> float:
+    """A time on the command line in seconds.
+
+    >>> seconds("90s"), seconds("50m"), seconds("1.5h")
+    (90.0, 3000.0, 5400.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)([smh])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write it as 90s, 50m or 1.5h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: write it as 3/16, from 1/16 on")
+    return int(found[1]), int(found[2])
+
+
 def _settings(options: argparse.Namespace, profile: str) -> Run:
     folder = str(expanded(options.data_dir)) if options.data_dir else None
+    if getattr(options, "backend", "") == "dask":  # the workers see to both
+        return Run(profile, options.device, 0, folder)
     if folder and not os.path.isdir(folder):
         raise ValueError(f"--data-dir {folder!r} is not a folder on this machine")
     return Run(profile, resolve_device(options.device), 0, folder)
@@ -93,10 +138,14 @@ def _list(options: argparse.Namespace) -> int:
     for experiment in map(get, names()):
         sizes = ", ".join(f"{p} {len(experiment.cells(p))}" for p in PROFILES)
         try:
-            stored = f"{len(stored_rows(experiment, store))} rows stored"
+            rows = stored_rows(experiment, store)
+            stored = f"{len(rows)} rows stored"
         except StoreError as error:
             _tell(error)
             stored, status = "what is stored cannot be read", 1
+        else:
+            if warning := codes(experiment, rows):
+                print(f"{experiment.name}: {warning}", file=sys.stderr)
         note = "" if experiment.audited else "; not audited"
         print(f"{experiment.name}: {sizes} cells; {stored}{note}")
     return status
@@ -108,10 +157,12 @@ def _run(options: argparse.Namespace) -> int:
     run = _settings(options, options.profile)
     store = _store(options, run)
     experiments = [get(name) for name in (names() if options.all else options.names)]
+    ends = options.budget and time.monotonic() + options.budget
+    terms = Terms(options.trial_limit, ends, options.retry)
     failed = []
     for experiment in experiments:
         try:
-            _run_one(experiment, run, store, options)
+            _run_one(experiment, run, store, terms, options)
         except BrokenPipeError:
             raise
         except Exception as error:  # told in full; the other experiments may well do
@@ -124,28 +175,67 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_one(
-    experiment: Experiment, run: Run, store: Path | None, options: argparse.Namespace
+    experiment: Experiment,
+    run: Run,
+    store: Path | None,
+    terms: Terms,
+    options: argparse.Namespace,
 ) -> None:
     start = time.perf_counter()
+    cells = experiment.cells(run.profile)
+    if options.shard:
+        cells = shard(experiment, cells, *options.shard)
     frame = sweep(
         experiment,
-        experiment.cells(run.profile),
+        cells,
         store=store,
         context=run.context | {"precision": options.precision},
         n_jobs=options.jobs,
         backend=options.backend,
+        terms=terms,
+        scheduler=options.scheduler,
     )
     place = f"in {store / experiment.name}.csv" if store else "computed, not stored"
-    missing, seconds = len(frame.attrs["missing"]), time.perf_counter() - start
-    told = f"{len(frame)} cells {place}, {missing} missing, {seconds:.0f} s"
+    missing, took = len(frame.attrs["missing"]), time.perf_counter() - start
+    left = f", {frame.attrs['left']} left for the next run" if frame.attrs["left"] else ""
+    told = f"{len(frame)} cells {place}, {missing} missing{left}, {took:.0f} s"
     print(f"{experiment.name}: {told}", flush=True)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    store = _store(options, Run(PUBLISHED, "cpu", 0, None))
+    plans, status = [], 0
+    for experiment in map(get, options.names or names()):
+        try:
+            plans.append(plan(experiment, options.profile, stored_rows(experiment, store)))
+        except StoreError as error:
+            _tell(error)
+            status = 1
+    if options.write:
+        Path(options.write).write_text(as_csv(plans), encoding="utf-8")
+    else:
+        print(as_text(plans))
+    return status
+
+
+def _merge(options: argparse.Namespace) -> int:
+    store = _store(options, Run(PUBLISHED, "cpu", 0, None))
+    experiment = get(options.name)
+    added, known, wrong = merge(experiment, store, options.files)
+    print(f"{experiment.name}: {added} rows added, {known} were known")
+    for line in wrong:
+        print(f"two numbers for one cell: {line}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _audit(options: argparse.Namespace) -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     run = _settings(options, PUBLISHED)
     store = _store(options, run)
+    if options.power:
+        return _power(options, store)
     print(f"audit of {store}, --seed {seed}", flush=True)
+    _warn_of_codes(options, store)
     results = audit(
         options.names or None,
         store=store,
@@ -162,3 +252,35 @@ def _audit(options: argparse.Namespace) -> int:
     if not count["agrees"] + count["differs"]:
         print("NOTHING COULD BE CHECKED")
     return 1 if count["differs"] else 0
+
+
+def _warn_of_codes(options: argparse.Namespace, store: Path) -> None:
+    """Tell which tables hold rows of other code than the present."""
+    for experiment in map(get, options.names or names()):
+        with suppress(StoreError):  # the audit tells
+            if warning := codes(experiment, stored_rows(experiment, store)):
+                print(f"{experiment.name}: {warning}", file=sys.stderr)
+
+
+def _power(options: argparse.Namespace, store: Path) -> int:
+    columns = power(options.names or None, store=store)
+    print(f"{'experiment':<22} columns   same arithmetic: swaps zeros   elsewhere: swaps zeros")
+    audited = [c for c in columns if not c.reason]
+    for name in dict.fromkeys(c.experiment for c in audited):
+        mine = [c for c in audited if c.experiment == name]
+        print(f"{name:<22} {len(mine):7} {_shares(mine)}")
+    print(f"{'all':<22} {len(audited):7} {_shares(audited)}")
+    reasons = dict.fromkeys((c.experiment, c.reason) for c in columns if c.reason)
+    for name, reason in reasons:
+        mine = [c.column for c in columns if (c.experiment, c.reason) == (name, reason)]
+        print(f"cannot be audited ({reason}): {name}: {', '.join(mine)}")
+    return 0
+
+
+def _shares(columns: list[Power]) -> str:
+    kinds = [[c.same[0] for c in columns], [c.same[1] for c in columns]]
+    kinds += [[c.other[0] for c in columns], [c.other[1] for c in columns]]
+    means = [[v for v in kind if not math.isnan(v)] for kind in kinds]
+    same = "".join(f"{fmean(v):8.1%}" if v else "       -" for v in means[:2])
+    other = "".join(f"{fmean(v):8.1%}" if v else "       -" for v in means[2:])
+    return f"{same:>29}{other:>25}"

@@ -1,15 +1,19 @@
 """Experiments: a trial, its grid, and how exactly its numbers come out again."""
 
 import importlib
+import inspect
 import itertools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-from helpers.dependencies import package_tree
+from helpers.dependencies import PACKAGE, package_tree
 from helpers.project import expanded
-from helpers.sweep.store import PROVENANCE, Cell
+from helpers.sweep.store import PROVENANCE, Cell, key_of
+
+# modules that run trials and compute nothing of them
+_MACHINERY = tuple(f"{PACKAGE}.{m}" for m in ("sweep", "dependencies", "errors", "project"))
 
 # what a trial may know about the machine, and what no result may depend on
 CONTEXT = {"device": "cpu", "data_dir": None, "precision": "float32"}
@@ -44,7 +48,9 @@ class Experiment:
             the key ``"default"`` for the others.
         cheap: ``cheap(cell)``: whether the quick audit may draw this cell.
         group: ``group(cell)``: cells of equal groups are computed together, for less than one by
-            one; each row then states an equal share of the seconds. None: one by one.
+            one. A trial that returns a list gives each row an equal share of the seconds; one that
+            yields its rows, in the order of the cells, has each stored as it comes, and a row must
+            then not depend on those after it. None: one by one.
         audited: False: the audit leaves this experiment out (and says so).
         on_device: False: the trial computes on the processor, whatever the device.
         half: whether its trainings take the `precision` of the context; a sweep may then be told
@@ -126,12 +132,43 @@ class Experiment:
 
         return precision.resolve(asked, context.get("device", CONTEXT["device"]))
 
-    def compute(self, calls: list[Call]) -> list[dict[str, Any]]:
-        """Results of these calls, of one group; ValueError when there are more or fewer."""
+    def compute(self, calls: list[Call]) -> list[dict[str, Any]] | Iterator[dict[str, Any]]:
+        """Results of these calls, of one group; ValueError when there are more or fewer.
+
+        A trial that yields gives an iterator, whose rows are not counted yet.
+        """
         found = [self.trial(c) for c in calls] if self.group is None else self.trial(calls)
+        if isinstance(found, Iterator):
+            return found
         if len(found) != len(calls):
             raise ValueError(f"{len(found)} results for {len(calls)} cells")
-        return found
+        return list(found)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the trial yields the rows of a group one by one."""
+        return inspect.isgeneratorfunction(self.trial)
+
+    def key(self, cell: Cell) -> Hashable:
+        """Equal for cells that are computed together."""
+        return (self.group or key_of)(cell)
+
+    def groups(self, cells: list[Cell]) -> list[list[Cell]]:
+        """Cells that are computed together, in the order of the cells."""
+        found: dict[Hashable, list[Cell]] = {}
+        for cell in cells:
+            found.setdefault(self.key(cell), []).append(cell)
+        return list(found.values())
+
+    @property
+    def code(self) -> str:
+        """A hash of what the trial does and of all that it reaches in the package.
+
+        "" for a trial that is not of the package; the sweep itself computes no numbers and does
+        not count.
+        """
+        module = getattr(self.trial, "__module__", None) or ""
+        return _code(module) if module.partition(".")[0] == PACKAGE else ""
 
     def allowed(self, column: str) -> float:
         """The tolerance of one column."""
@@ -194,6 +231,15 @@ def pick(profile: str, smoke: Any, laptop: Any, paper: Any) -> Any:
     1000
     """
     return {"smoke": smoke, "laptop": laptop, "paper": paper}[profile]
+
+
+@cache
+def _code(module: str) -> str:
+    tree = package_tree()
+    if module not in tree.texts:
+        return ""
+    reached = tree.closure(f"import {module}") | {module}
+    return tree.digest(m for m in reached if not m.startswith(_MACHINERY))
 
 
 def _origin(trial: Callable) -> str:

@@ -12,26 +12,22 @@ file stays whole is told in `helpers.sweep.store`.
 """
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from helpers.errors import StoreError
 from helpers.project import Run
+from helpers.sweep.course import Course, Terms
 from helpers.sweep.registry import Experiment, get
 from helpers.sweep.store import PROVENANCE, Cell, MemoryStore, Store, as_cell, key_of
-from helpers.sweep.trials import Outcome, attempt, revision
+from helpers.sweep.trials import TrialError, revision
+from helpers.sweep.workers import Here, Pool
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TRIALS_A_SEED = 1_000
-
-
-class TrialError(RuntimeError):
-    """A trial failed; the message names experiment and cell. Rows finished before it are stored."""
 
 
 def sweep(
@@ -41,9 +37,11 @@ def sweep(
     store: Path | str | None,
     context: dict[str, Any] | None = None,
     n_jobs: int = 1,
-    backend: str = "loky",
+    backend: str = "local",
     progress: bool | None = None,
-) -> pd.DataFrame:
+    terms: Terms | None = None,
+    scheduler: str = "",
+) -> "pd.DataFrame":
     """Results of `cells`, in their order: stored ones are read, the others run and stored.
 
     Args:
@@ -51,19 +49,23 @@ def sweep(
         cells: parameters of the trials: strings, bools, integers, floats (infinity allowed).
         store: folder of ``<name>.csv``; None computes everything and writes nothing.
         context: ``{"device": …, "data_dir": …}``, told to the trials and no part of a cell.
-        n_jobs: trials at a time (1: in this process; -1: one a core).
-        backend: joblib's name: "loky" (processes here) or "dask" (other machines, by distributed).
+        n_jobs: trials at a time (1: in this process unless there are `terms`; -1: one a core).
+        backend: "local" (processes here) or "dask" (other machines, see `helpers.sweep.cluster`).
         progress: show a progress bar; None: unless ``$BOOK_PROGRESS`` is "0".
+        terms: for runs that nobody watches: limits of time, and a trial that fails keeps no other
+            from running. None: the first failure ends the sweep.
+        scheduler: address for "dask"; "": the session's client, or ``$DASK_SCHEDULER_ADDRESS``.
 
     Returns:
         One row a cell: parameters, results, then `PROVENANCE`. Cells whose dataset is not on this
-        machine have no row; ``frame.attrs["missing"]`` lists them as (cell, reason).
+        machine have no row; ``frame.attrs["missing"]`` lists them as (cell, reason), and
+        ``frame.attrs["left"]`` counts those that the time did not suffice for.
 
     Raises:
         ValueError: cells with other parameters than the experiment's.
         StoreError: file damaged, of other columns, or unwritable while cells are missing: then
             before anything is computed.
-        TrialError: a trial failed; finished rows are stored.
+        TrialError: trials failed; finished rows are stored.
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
     asked, context = [as_cell(cell) for cell in cells], context or {}
@@ -72,22 +74,23 @@ def sweep(
     file = _open(experiment, store, asked)
     by_key = {key_of(cell): cell for cell in asked}
     todo = [cell for key, cell in by_key.items() if key not in file.rows]
-    missing: list[tuple[Cell, str]] = []
+    missing, left = list[tuple[Cell, str]](), 0
     if todo:
         file.prepare()
-        failed: list[tuple[Cell, Outcome]] = []
-        outcomes = _outcomes(
-            experiment, _groups(experiment, todo), context, n_jobs, backend, failed
-        )
+        executor = _executor(n_jobs, backend, terms, scheduler)
         with _bar(experiment.name, len(by_key), len(todo), progress) as bar:
-            missing = _keep(experiment.name, outcomes, file, failed, bar)
-        _report(experiment.name, len(todo), missing, failed)
+            course = Course(experiment, context, file, executor, terms, revision(), bar)
+            course.run(todo)
+        left, missing = len(course.left), course.missing
+        _report(experiment.name, course)
     frame = _frame(asked, file)
-    frame.attrs["missing"] = missing
+    frame.attrs.update(missing=missing, left=left)
     return frame
 
 
-def results(name: str, run: Run, keep: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
+def results(
+    name: str, run: Run, keep: Callable[[Cell], bool] = lambda cell: True
+) -> "pd.DataFrame":
     """The grid of an experiment at a chapter's profile, with the chapter's settings.
 
     A seed above 0 moves the number of every trial: an independent repetition. A grid without
@@ -121,127 +124,38 @@ def _open(experiment: Experiment, store: Path | str | None, asked: list[Cell]) -
     return file
 
 
-def _groups(experiment: Experiment, cells: list[Cell]) -> list[list[Cell]]:
-    """Cells that are computed together, in the order of the cells."""
-    groups: dict[Hashable, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((experiment.group or key_of)(cell), []).append(cell)
-    return list(groups.values())
+def _executor(jobs: int, backend: str, terms: Terms | None, scheduler: str) -> Any:
+    """Where groups are computed; ValueError for a backend that there is not."""
+    if backend == "dask":
+        from helpers.sweep.cluster import Cluster
+
+        return Cluster(scheduler)
+    if backend != "local":
+        raise ValueError(f"backend {backend!r}: expected 'local' (this machine) or 'dask'")
+    return Here() if jobs == 1 and terms is None else Pool(jobs)
 
 
-def _outcomes(
-    experiment: Experiment,
-    groups: list[list[Cell]],
-    context: dict[str, Any],
-    n_jobs: int,
-    backend: str,
-    stop: list,
-) -> Iterator[tuple[Cell, Outcome]]:
-    """(cell, outcome) of each trial as it ends; no new one is started once `stop` is not empty."""
-    pending = (cells for cells in groups if not stop)
-    if n_jobs == 1 and backend == "loky":
-        for cells in pending:
-            yield from zip(cells, attempt(experiment, cells, context), strict=True)
+def _report(name: str, course: Course) -> None:
+    """Say what is missing, once a reason; TrialError names what failed."""
+    for reason in dict.fromkeys(reason for _, reason in course.missing):
+        count = sum(other == reason for _, other in course.missing)
+        print(f"{name}: {count} of {course.asked} cells not computed: {reason}")
+    if course.left:
+        print(f"{name}: the time was up, {len(course.left)} cells are left for the next run")
+    if not course.failed:
         return
-    import joblib
-
-    with _backend(backend):
-        # As many trials in flight as there are workers: after a failure only these are waited for.
-        parallel = joblib.Parallel(
-            n_jobs=n_jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
-        )
-        remote = joblib.delayed(_attempt_remotely)
-        try:
-            for ended in parallel(remote(experiment, cells, context) for cells in pending):
-                yield from ended
-        except BrokenProcessPool as error:
-            raise TrialError(
-                f"experiment {experiment.name}: a worker process died, most often "
-                "for want of memory (try a smaller n_jobs). Rows finished before are "
-                "safe; the next run goes on from them."
-            ) from error
-
-
-def _attempt_remotely(
-    experiment: Experiment, cells: list[Cell], context: dict[str, Any]
-) -> list[tuple[Cell, Outcome]]:
-    """`attempt` in a worker: nothing travels back that might not be picklable."""
-    outcomes = attempt(experiment, cells, context)
-    return [(cell, replace(o, error=None)) for cell, o in zip(cells, outcomes, strict=True)]
-
-
-@contextmanager
-def _backend(backend: str) -> Iterator[None]:
-    import joblib
-
-    if backend not in ("loky", "dask"):
-        raise ValueError(f"backend {backend!r}: expected 'loky' (this machine) or 'dask'")
-    # loky shares the cores out among its workers' thread pools unless $OMP_NUM_THREADS says
-    # otherwise: more threads than cores make small trainings 8 times slower.
-    # Workers whose parent was killed end when idle: after 30 s, not after joblib's 5 minutes.
-    client = _dask_client() if backend == "dask" else nullcontext()
-    options = {} if backend == "dask" else {"idle_worker_timeout": 30}
-    with client, joblib.parallel_config(backend=backend, **options):
-        yield
-
-
-def _dask_client() -> Any:
-    """The session's distributed client, else one of our own: at $DASK_SCHEDULER_ADDRESS or local.
-
-    Raises:
-        ImportError: the package distributed is not installed.
-    """
-    try:
-        from distributed import Client, get_client
-    except ImportError as error:
-        raise ImportError(
-            "backend='dask' needs the package distributed, which is not installed: "
-            "pip install distributed, or use backend='loky'."
-        ) from error
-    try:
-        return nullcontext(get_client())
-    except ValueError:
-        return Client()
-
-
-def _keep(
-    name: str,
-    outcomes: Iterable[tuple[Cell, Outcome]],
-    file: Store,
-    failed: list[tuple[Cell, Outcome]],
-    bar: Any,
-) -> list[tuple[Cell, str]]:
-    """Store rows as they come and note failures in `failed`; returns the cells without data."""
-    code, missing = revision(), []
-    for cell, outcome in outcomes:
-        if outcome.row is not None:
-            file.append(cell | outcome.row | {"revision": code})
-        elif outcome.absent:
-            missing.append((cell, outcome.absent))
-        else:
-            failed.append((cell, outcome))
-            if outcome.error is None:
-                print(f"{name}: a trial failed; waiting for those in flight")
-        bar.update()
-    return missing
-
-
-def _report(
-    name: str, todo: int, missing: list[tuple[Cell, str]], failed: list[tuple[Cell, Outcome]]
-) -> None:
-    """Say what is missing, once a reason; TrialError for the first failure."""
-    for reason in dict.fromkeys(reason for _, reason in missing):
-        count = sum(other == reason for _, other in missing)
-        print(f"{name}: {count} of {todo} cells not computed: {reason}")
-    if failed:
-        cell, outcome = failed[0]
-        error = TrialError(
-            f"experiment {name}, cell {cell}: {outcome.failure.rstrip('.')}. "
-            "Rows finished before are safe; the next run goes on from them."
-        )
-        if outcome.error is None:
-            error.add_note("In the worker:\n" + outcome.traceback)
-        raise error from outcome.error
+    told = [f"cell {cell}: {outcome.failure.rstrip('.')}" for cell, outcome in course.failed]
+    safe = "Rows finished before are safe; the next run goes on from them."
+    cell, outcome = course.failed[0]
+    if len(told) == 1 or course.strict:
+        error = TrialError(f"experiment {name}, {told[0]}. {safe}")
+    else:
+        error = TrialError(f"experiment {name}: {len(told)} of {course.asked} cells failed. {safe}")
+        for line in told:
+            error.add_note(f"  {line}")
+    if outcome.error is None and outcome.traceback and course.untold:
+        error.add_note("In the worker:\n" + outcome.traceback)
+    raise error from outcome.error
 
 
 def _bar(name: str, total: int, left: int, progress: bool | None) -> Any:
@@ -251,7 +165,9 @@ def _bar(name: str, total: int, left: int, progress: bool | None) -> Any:
     return tqdm(desc=name, total=total, initial=total - left, unit="cell", disable=not wanted)
 
 
-def _frame(asked: list[Cell], file: Store) -> pd.DataFrame:
+def _frame(asked: list[Cell], file: Store) -> "pd.DataFrame":
+    import pandas as pd  # here, since workers, which import this module, need none
+
     rows = [file.rows[key_of(cell)] | cell for cell in asked if key_of(cell) in file.rows]
     header = file.header or [*(asked[0] if asked else ()), *PROVENANCE]
     return pd.DataFrame(rows, columns=header)

@@ -3,10 +3,9 @@ r"""One results file: a table of finished trials that survives kills, full disks
 A header, then one line a trial with its parameters, its results and its provenance. How it stays
 whole:
 
-* a row is one ``write`` to a file opened with ``O_APPEND``, under an exclusive ``flock``, followed
-  by ``fsync``; the lock dies with its process, so there is never a stale one;
-* a file system without ``flock`` (network ones) is read without a lock and written under a lock
-  file, which is removed when it has not changed hands for half a minute;
+* a row is one ``write`` to a file opened with ``O_APPEND``, under a lock file and an exclusive
+  ``flock`` (which may fail or do nothing, as on network file systems), followed by ``fsync``;
+* what was read is not read again, however long the table is;
 * no field contains a line break, so that a last line without ``\n`` is a torn one: reading
   ignores it, writing first truncates it, and its cell is computed again;
 * a row whose cell another process has stored meanwhile is not written twice;
@@ -19,25 +18,23 @@ import fcntl
 import io
 import json
 import os
-import platform
 import re
 import tempfile
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from helpers.errors import StoreError
 from helpers.project import expanded
+from helpers.sweep.locks import locked
 
 PROVENANCE = ("data_source", "device", "seconds", "versions", "date", "revision")
 _TEXT = ("data_source", "device", "versions", "date", "revision")
 # what a spreadsheet makes of True and of 1.2345678e-05; no such text is ever written bare
 _REWRITTEN = re.compile(r"TRUE|FALSE|[-+]?\d+(\.\d*)?E[-+]?\d+")
-# looks at a lock file that stays the same, and the seconds between two
-_LOOKS, _PAUSE = 1_500, 0.02
+# bytes before the place that was read to: what tells a file that grew from one that was replaced
+_TAIL = 256
 
 Scalar = str | int | float | bool
 Cell = dict[str, Scalar]
@@ -137,14 +134,23 @@ class Store:
         path: of the file.
         header: its columns, empty before the first row.
         rows: key of the cell -> {column: value}.
+        shared: whether other clients may store in it, too.
     """
+
+    shared = True
 
     def __init__(self, path: Path, parameters: frozenset[str]) -> None:
         self.path = expanded(path)
         self._names = parameters
-        self.header: list[str] = []
-        self.rows: dict[Key, dict[str, Any]] = {}
-        self._seen = b""
+        self.header: list[str]
+        self.rows: dict[Key, dict[str, Any]]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing was read yet."""
+        self.header, self.rows = [], {}
+        self._size, self._lines, self._tail, self._end = 0, 0, b"", "\n"
+        self._file: tuple[int, int] | None = None
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -155,7 +161,7 @@ class Store:
         """Read what is stored, touching nothing; True when a torn last line was left out."""
         try:
             # Shared with other readers; a writer in the middle of its row is waited for.
-            with _locked(self.path, os.O_RDONLY, fcntl.LOCK_SH) as fd:
+            with locked(self.path, os.O_RDONLY, fcntl.LOCK_SH) as fd:
                 return bool(self._absorb(fd).strip())
         except FileNotFoundError:
             return False
@@ -189,26 +195,29 @@ class Store:
                 "another one (BOOK_RESULTS), or pass store=None to compute without storing."
             ) from error
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Store one finished trial, unless its cell is stored by now.
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Store finished trials, in one write, but those whose cells are stored by now.
 
         Raises:
-            StoreError: the columns differ from the header's, or the row cannot be written; what is
+            StoreError: the columns differ from the header's, or the rows cannot be written; what is
                 stored stays as it was.
         """
         try:
             with self._writing() as fd:
-                self._check_columns(row)
-                if self.key(row) not in self.rows:
-                    columns = self.header or list(row)
+                for row in rows:
+                    self._check_columns(row, self.header or [*rows[0]])
+                new = {self.key(row): row for row in rows if self.key(row) not in self.rows}
+                if new:
+                    columns = self.header or list(rows[0])
                     lines = [] if self.header else [columns]
-                    end = "\r\n" if self._seen.partition(b"\n")[0].endswith(b"\r") else "\n"
-                    _write(fd, [*lines, [encode(row[column]) for column in columns]], end)
+                    lines += [[encode(row[column]) for column in columns] for row in new.values()]
+                    _write(fd, lines, self._end)
                     self._absorb(fd)
         except OSError as error:
+            told = rows[0] if len(rows) == 1 else f"{len(rows)} rows"
             raise StoreError(
                 f"cannot write to {self.path} ({error.strerror}). Rows stored before "
-                f"are safe; this one is not stored: {row}"
+                f"are safe; this one is not stored: {told}"
             ) from error
 
     def key(self, row: dict[str, Any]) -> Key:
@@ -219,9 +228,9 @@ class Store:
     def _writing(self) -> Iterator[int]:
         """The file, open and locked for one change, with a torn or blank end gone."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        with _locked(self.path, flags, fcntl.LOCK_EX) as fd:
+        with locked(self.path, flags, fcntl.LOCK_EX) as fd:
             if rest := self._absorb(fd):
-                os.ftruncate(fd, len(self._seen))
+                os.ftruncate(fd, self._size)
                 if rest.strip():
                     print(
                         f"{self.path.name}: dropped an incomplete last line (an interrupted run); "
@@ -234,19 +243,30 @@ class Store:
 
         A file that was replaced meanwhile (by git, say) is read again from its beginning.
         """
-        with os.fdopen(os.dup(fd), "rb") as file:
-            file.seek(0)
-            data = file.read()
+        status = os.fstat(fd)
+        known = (status.st_dev, status.st_ino), status.st_size >= self._size
+        if known != (self._file, True) or _read(fd, self._size - len(self._tail), self._size) != (
+            self._tail
+        ):
+            self._forget()
+        self._file = known[0]
+        data = _read(fd, self._size, status.st_size)
         filled = len(data[: data.rfind(b"\n") + 1].rstrip(b"\r\n"))
         whole = data[: data.find(b"\n", filled) + 1] if filled else b""
-        if not whole.startswith(self._seen):
-            self.header, self.rows, self._seen = [], {}, b""
-        first = self._seen.count(b"\n") + 1
-        for number, line in enumerate(whole[len(self._seen) :].split(b"\n")[:-1], start=first):
-            self._take(number, line)
-        self._seen, rest = whole, data[len(whole) :]
+        try:
+            for line in whole.split(b"\n")[:-1]:
+                self._lines += 1
+                self._take(self._lines, line)
+                if self._lines == 1 and line.endswith(b"\r"):
+                    self._end = "\r\n"
+        except StoreError:  # half of what is new was taken in: begin anew next time
+            self._forget()
+            raise
+        self._size += len(whole)
+        self._tail = (self._tail + whole)[-_TAIL:]
+        rest = data[len(whole) :]
         if b"\r" in rest.strip():  # not one torn row, but all rows of a file without "\n"
-            raise self._damaged(whole.count(b"\n") + 1, "lines end in a lone carriage return")
+            raise self._damaged(self._lines + 1, "lines end in a lone carriage return")
         return rest
 
     def _take(self, number: int, line: bytes) -> None:
@@ -286,9 +306,9 @@ class Store:
             raise ValueError("its cell is already stored in an earlier line")
         self.rows[self.key(row)] = row
 
-    def _check_columns(self, row: dict[str, Any]) -> None:
-        columns, header = set(row), set(self.header)
-        if header and columns != header:
+    def _check_columns(self, row: dict[str, Any], expected: list[str]) -> None:
+        columns, header = set(row), set(expected)
+        if columns != header:
             raise StoreError(
                 f"the results in {self.path} have other columns than this trial returned: only in "
                 f"the file: {sorted(header - columns) or 'none'}; only in the new row: "
@@ -300,6 +320,8 @@ class Store:
 class MemoryStore(Store):
     """A store without a file, for ``store=None``."""
 
+    shared = False
+
     def read(self) -> bool:
         """There is nothing to read."""
         return False
@@ -307,61 +329,21 @@ class MemoryStore(Store):
     def prepare(self) -> None:
         """There is nothing to prepare."""
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Keep one finished trial; StoreError when its columns differ from those before."""
-        self._check_columns(row)
-        self.header = self.header or list(row)
-        self.rows[self.key(row)] = row
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Keep finished trials; StoreError when their columns differ from those before."""
+        for row in rows:
+            self.header = self.header or list(row)
+            self._check_columns(row, self.header)
+            self.rows[self.key(row)] = row
 
 
-@contextmanager
-def _locked(path: Path, flags: int, lock: int) -> Iterator[int]:
-    fd = os.open(path, flags, 0o666)
-    try:
-        with ExitStack() as held:
-            try:
-                fcntl.flock(fd, lock)
-            except OSError:  # whatever it is called: this file system has no such locks
-                if lock == fcntl.LOCK_EX:
-                    held.enter_context(_lock_file(path.with_name(f".{path.name}.lock")))
-            yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _lock_file(path: Path) -> Iterator[None]:
-    """An exclusive lock for the writing of one row: the file that only one process can create.
-
-    One that stays the same for `_LOOKS` looks was left by a process that died. Looks are counted,
-    and no time is taken: a server that stands still holds up all, the holder among them.
-    """
-    mine, seen, looks = f"{platform.node()}, process {os.getpid()}, {uuid.uuid4()}", "", 0
-    while True:
-        try:
-            file = path.open("x", encoding="utf-8")
-            break
-        except FileExistsError:
-            holder = _holder(path)
-            looks, seen = looks + 1 if holder == seen else 0, holder
-            if looks >= _LOOKS:
-                print(f"removed the lock {path} that was left by {seen or 'an unknown process'}")
-                path.unlink(missing_ok=True)
-            time.sleep(_PAUSE)
-    try:
-        with file:
-            file.write(mine)
-        yield
-    finally:
-        if _holder(path) in ("", mine):  # empty: the disk was full
-            path.unlink(missing_ok=True)
-
-
-def _holder(lock: Path) -> str | None:
-    try:
-        return lock.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
+def _read(fd: int, start: int, end: int) -> bytes:
+    """The bytes of an open file from `start` up to `end`, or to where it ends."""
+    pieces = []
+    while start < end and (piece := os.pread(fd, end - start, start)):
+        pieces.append(piece)
+        start += len(piece)
+    return b"".join(pieces)
 
 
 def _write(fd: int, lines: list[list[str]], end: str) -> None:

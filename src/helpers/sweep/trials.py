@@ -3,9 +3,12 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+import sys
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -16,6 +19,10 @@ from helpers.errors import DatasetNotFound
 from helpers.project import describe_device
 from helpers.sweep.registry import CONTEXT, Experiment
 from helpers.sweep.store import PROVENANCE, Cell, as_results
+
+
+class TrialError(RuntimeError):
+    """Trials failed; the message names experiment and cells. Rows finished before are stored."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,13 @@ class Outcome:
     error: BaseException | None = None
 
 
-def attempt(experiment: Experiment, cells: list[Cell], context: dict[str, Any]) -> list[Outcome]:
+def attempt(
+    experiment: Experiment, cells: list[Cell], context: dict[str, Any]
+) -> Iterator[Outcome]:
     """Run the trials of one group here and measure them; an exception becomes an outcome.
+
+    A trial that yields its rows one by one has each measured, and handed on, as it comes; when it
+    fails in the middle, the outcomes end with that failure.
 
     Raises:
         ValueError: a cell has other parameters than those of the experiment.
@@ -38,25 +50,75 @@ def attempt(experiment: Experiment, cells: list[Cell], context: dict[str, Any]) 
     precision = experiment.precision(context)
     calls = [experiment.call(cell, context | {"precision": precision}) for cell in cells]
     reserved = experiment.parameters | {*CONTEXT, *PROVENANCE}
-    start = time.perf_counter()
+    # rows of equal group and date were computed together: the audit goes by it
+    date, start = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), time.perf_counter()
+
+    def outcome(result: Any, seconds: float) -> Outcome:
+        row, source = as_results(result, reserved)
+        experiment.check_tolerances({*row})
+        provenance = {
+            "data_source": source,
+            "device": describe_device(calls[0].device if experiment.on_device else "cpu")
+            + suffix_of(precision),
+            # a machine that was moved or lives on a false clock may see even this one jump back
+            "seconds": round(max(0.0, seconds), 3),
+            "versions": f"{_versions()}; threads {threads()}",
+            "date": date,
+        }
+        return Outcome(row=row | provenance)
+
+    done, count = 0, len(calls)
     try:
-        results = [as_results(each, reserved) for each in experiment.compute(calls)]
-        experiment.check_tolerances({column for row, _ in results for column in row})
+        found = experiment.compute(calls)
+        if isinstance(found, list):
+            seconds = (time.perf_counter() - start) / len(calls)
+            yield from [outcome(result, seconds) for result in found]
+            return
+        count = 1  # the trial says which cell it is that fails
+        for result in _as_many(found, len(calls)):
+            now = time.perf_counter()
+            ready, start = outcome(result, now - start), now
+            yield ready
+            done += 1
     except DatasetNotFound as error:
-        return [Outcome(absent=str(error))] * len(calls)
+        yield from [Outcome(absent=str(error))] * (len(calls) - done)
     except (Exception, SystemExit) as error:
         told = f"{type(error).__name__}: {error}".removesuffix(": ")
         failed = Outcome(failure=told, traceback=traceback.format_exc(), error=error)
-        return [failed] * len(calls)
-    provenance = {
-        "device": describe_device(calls[0].device if experiment.on_device else "cpu")
-        + suffix_of(precision),
-        # a machine that was moved or lives on a false clock may see even this one jump back
-        "seconds": round(max(0.0, time.perf_counter() - start) / len(calls), 3),
-        "versions": _versions(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    return [Outcome(row=row | {"data_source": source} | provenance) for row, source in results]
+        yield from [failed] * count
+
+
+def _as_many(found: Iterator[Any], count: int) -> Iterator[Any]:
+    """What a trial yields; ValueError before the last when there are more or fewer than `count`."""
+    for number in range(count):
+        try:
+            result = next(found)
+        except StopIteration:
+            raise ValueError(f"{number} results for {count} cells") from None
+        if number == count - 1 and next(found, None) is not None:
+            raise ValueError(f"more than {count} results for {count} cells")
+        yield result
+
+
+def threads() -> int:
+    """How many threads compute here: numbers may depend on it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() else (os.cpu_count() or 1)
+
+
+_NOTE = re.compile(r"; (threads|code) (\w+)")
+
+
+def noted(row: dict[str, Any], what: str) -> str:
+    """The "threads" or the "code" of a stored row; "" where it is older than these notes.
+
+    >>> noted({"versions": "python 3.13.1; numpy 2.4.6; threads 1; code 0a1b"}, "threads")
+    '1'
+    """
+    return dict(_NOTE.findall(row["versions"])).get(what, "")
 
 
 def suffix_of(precision: str) -> str:

@@ -17,7 +17,7 @@ from helpers.sweep import Call
 def lesion(where):
     def row(ranking, amount, how="zero", size=0.0, draws=1):
         call = Call(where, ranking=ranking, amount=amount, how=how, size=size, draws=draws)
-        return experiment.lesion_effects([call])[0]
+        return next(experiment.lesion_effects([call]))
 
     return row
 
@@ -152,7 +152,7 @@ def test_together_and_alone_agree(where):
         for ranking, how in (("gradient 1", "random_init"), ("magnitude", "zero"))
     ]
     for together, call in zip(experiment.lesion_effects(calls), calls, strict=True):
-        assert together == pytest.approx(experiment.lesion_effects([call])[0])
+        assert together == pytest.approx(next(experiment.lesion_effects([call])))
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])

@@ -76,7 +76,8 @@ def filter_census(calls: list[Call]) -> list[dict[str, float | str]]:
     wanted = {Unit(call.layer, call.unit) for call in calls}
     units = [unit for unit in who.units if unit in wanted]
     after = {
-        name: census.census(who.made.model, part.images, units) for name, part in who.parts.items()
+        name: census.census(who.made.model, part.images, units).to(part.label.device)
+        for name, part in who.parts.items()
     }
     names = ("gradient 1", "gradient 2", "taylor", "folded")
     scores = {name: _by_unit(who.ranked(name)) for name in names}

@@ -1,7 +1,7 @@
 """Lesions of the networks of Part III, and the null of random sets."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,16 +84,16 @@ def _how(who: Patient, how: str, size: float, seed: int) -> dict[str, Any]:
 
 
 @experiment("lesions", cells=lesions_cells, tolerance=TOLERANCE, cheap=on_digits, group=network_of)
-def lesion_effects(calls: list[Call]) -> list[dict[str, float | str]]:
+def lesion_effects(calls: list[Call]) -> Iterator[dict[str, float | str]]:
     """One lesion: `amount` units of a ranking (or share of single weights), perturbed together.
 
     `how` is one of :data:`helpers.probes.lesions.PERTURBATIONS`, with its `size` (a scale, or
     epochs to rewind, else 0); `draws` random sets or perturbations are averaged.
 
-    Returns:
-        What `Patient.effects` and `Patient.overlaps` say.
+    Yields:
+        What `Patient.effects` and `Patient.overlaps` say, a lesion at a time.
     """
-    who, rows = patient_of(calls[0]), []
+    who = patient_of(calls[0])
     for call in calls:
         random, found = "seed" in lesions.PERTURBATIONS[call.how], []
         for target in who.targets(call.ranking, call.amount, call.draws):
@@ -103,8 +103,7 @@ def lesion_effects(calls: list[Call]) -> list[dict[str, float | str]]:
                     after = who.answers(model)
                 found.append(who.effects(after))
         row = mean_of(found) | who.overlaps(call.ranking, call.amount)
-        rows.append(row | {"data_source": who.train.source})
-    return rows
+        yield row | {"data_source": who.train.source}
 
 
 # -- the null of random sets -----------------------------------------------------------------------

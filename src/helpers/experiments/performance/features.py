@@ -20,7 +20,7 @@ from helpers.sweep import Call, Cell, experiment, grid, pick
 _CHUNK = 1_024
 
 
-def _task(samples: int, dim: int, seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def task(samples: int, dim: int, seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Training set, spurious queries and test set of the synthetic task, and two label vectors."""
     draw = torch.Generator().manual_seed(seed)
     train, test, other = (data.gaussian_two_block(samples, dim, 0.5, seed=draw) for _ in range(3))
@@ -31,7 +31,7 @@ def _task(samples: int, dim: int, seed: int) -> tuple[list[torch.Tensor], list[t
 
 def streamed(samples: int, dim: int, width: int, seed: int) -> list[float]:
     """This book's way: features in chunks, three Gram blocks, one float64 solve."""
-    inputs, (g, g_test) = _task(samples, dim, seed)
+    inputs, (g, g_test) = task(samples, dim, seed)
     K, K_spurious, K_test = kernels.random_feature_blocks(
         *inputs, activation="phi4", width=width, seed=seed, chunk=_CHUNK
     )
@@ -44,7 +44,7 @@ def streamed(samples: int, dim: int, width: int, seed: int) -> list[float]:
 
 def unlimited(samples: int, dim: int, width: int, seed: int) -> list[float]:
     """The kernel of infinite width: no weights, no features."""
-    (Z, *queries), (g, g_test) = _task(samples, dim, seed)
+    (Z, *queries), (g, g_test) = task(samples, dim, seed)
     Z = Z.double()
     model = alignment.interpolate(kernels.infinite_width(Z, activation="phi4"))
     return [
@@ -58,7 +58,7 @@ def unlimited(samples: int, dim: int, width: int, seed: int) -> list[float]:
 
 def materialised(samples: int, dim: int, width: int, seed: int) -> list[float]:
     """Vectorised numpy in single precision: all features in memory, pseudo-inverse."""
-    inputs, labels = _task(samples, dim, seed)
+    inputs, labels = task(samples, dim, seed)
     g, g_test = (label.numpy() for label in labels)
     V = np.random.default_rng(seed).standard_normal((width, dim), dtype=np.float32) / math.sqrt(dim)
     features = []
@@ -77,7 +77,7 @@ def elementwise(samples: int, dim: int, width: int, seed: int) -> list[float]:
 
     The function takes the square root of 24 anew each time; double precision, a pseudo-inverse.
     """
-    inputs, labels = _task(samples, dim, seed)
+    inputs, labels = task(samples, dim, seed)
     g, g_test = (label.numpy() for label in labels)
     V = np.random.default_rng(seed).standard_normal((width, dim)) / math.sqrt(dim)
 
@@ -98,7 +98,7 @@ def elementwise(samples: int, dim: int, width: int, seed: int) -> list[float]:
 
 def products(samples: int, dim: int, width: int, seed: int) -> list[float]:
     """Nothing but the matrix products of `streamed`: same shapes, same precision, same chunks."""
-    inputs, _ = _task(samples, dim, seed)
+    inputs, _ = task(samples, dim, seed)
     rows = torch.cat(inputs)
     weights, features = torch.randn(_CHUNK, dim), torch.empty(len(rows), _CHUNK)
     gram = torch.zeros(len(rows), samples)

@@ -1,0 +1,210 @@
+"""Groups of cells on other machines: the workers of a Dask scheduler.
+
+Each thread of a Dask worker has a process of its own that computes, so that a trial that needs too
+much memory, or never ends, takes nothing with it that others need. Workers, scheduler and client
+may die: a group whose worker is gone goes to another one, and a client that is started again goes
+on from the table. Workers may come and go at any time.
+
+A worker is told the device and the data folder as they were given: "auto" is decided there. One
+that has other code of a trial than the client is not used, since its rows would pass for ours; one
+that lacks the data of a group leaves it to others.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from helpers.sweep.trials import TrialError
+from helpers.sweep.worker import Task
+from helpers.sweep.workers import START, Event, Pool
+
+_PAUSE = 1.0  # seconds between looks at the workers
+_own = threading.local()
+
+
+class Cluster:
+    """The workers of a Dask scheduler.
+
+    Args:
+        address: of the scheduler, ``tcp://host:8786``; "": the session's client, else what
+            ``$DASK_SCHEDULER_ADDRESS`` or Dask's settings say.
+
+    Raises:
+        ImportError: the package distributed is not installed.
+        ValueError: there is no address, or nobody answers there.
+    """
+
+    remote = True
+
+    def __init__(self, address: str = "") -> None:
+        try:
+            import dask
+            import distributed
+        except ImportError as error:
+            raise ImportError(
+                "backend='dask' needs the package distributed, which is not installed: "
+                "pip install distributed, or use the processes of this machine."
+            ) from error
+        # a lost scheduler is told in one sentence, and not by each part of Dask at length
+        for name in [*logging.root.manager.loggerDict]:
+            if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        self._owned = False
+        if not address:
+            with suppress(ValueError):
+                self._client = distributed.get_client()
+                self.address = self._client.scheduler.address
+                address = "session"
+        if address != "session":
+            given = address or dask.config.get("scheduler-address", None)
+            if not given:
+                raise ValueError(
+                    "backend='dask' needs the address of a scheduler: --scheduler "
+                    "tcp://host:8786, or $DASK_SCHEDULER_ADDRESS"
+                )
+            try:
+                self._client = distributed.Client(given, timeout="15s", set_as_default=False)
+            except (OSError, TimeoutError) as error:
+                raise ValueError(f"no Dask scheduler answers at {given}") from error
+            self.address, self._owned = given, True
+        self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._futures: dict[int, Any] = {}
+        self._threads: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
+        self._looked = float("-inf")
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        for number in list(self._futures):
+            self.stop(number)
+        if self._owned:
+            with suppress(Exception):  # whatever it is that a lost scheduler makes it raise
+                self._client.close(timeout=5)
+
+    @property
+    def jobs(self) -> int:
+        """How many groups are computed at a time."""
+        return sum(self._threads.values())
+
+    def free(self) -> int:
+        """How many groups can be taken now; `TrialError` when no worker can be used."""
+        if time.monotonic() - self._looked > _PAUSE:
+            self._look()
+        if self._refused and not self._threads and not self._futures:
+            told = "; ".join(f"{worker}: {why}" for worker, why in self._refused.items())
+            raise TrialError(f"no worker of {self.address} can be used: {told}")
+        return self.jobs - len(self._futures)
+
+    def _look(self) -> None:
+        """Which workers there are."""
+        self._looked = time.monotonic()
+        self._check()
+        with suppress(OSError, TimeoutError):
+            known = self._client.nthreads()
+            self._refused = {w: why for w, why in self._refused.items() if w in known}
+            if not known:
+                print(f"waiting for workers at {self.address}", flush=True)
+            self._threads = {w: n for w, n in known.items() if w not in self._refused}
+
+    def _check(self) -> None:
+        if self._client.status in ("closed", "closing"):
+            raise TrialError(
+                f"the Dask scheduler at {self.address} is gone. Rows finished before are safe; "
+                "the next run goes on from them."
+            )
+
+    def others(self, avoid: Any) -> bool:
+        """Whether there is any worker but these."""
+        return bool(self._threads.keys() - set(avoid))
+
+    def submit(self, number: int, task: Task, avoid: frozenset[str] = frozenset()) -> None:
+        """Give a group to any worker but these."""
+
+        def there(packed: bytes, limit: float | None) -> tuple[str, list[tuple[str, Any]]]:
+            # travels as it is, to tell a worker without the package from one with it
+            from distributed import get_worker
+
+            where = get_worker().address
+            try:
+                from helpers.sweep import cluster
+            except ImportError as error:
+                return where, [("refused", f"{type(error).__name__}: {error}")]
+            return where, cluster.compute(packed, limit)
+
+        usable = [worker for worker in self._threads if worker not in avoid]
+        future = self._client.submit(
+            there, task.packed(), task.limit, workers=usable, pure=False, retries=0
+        )
+        self._futures[number] = future
+        future.add_done_callback(lambda done: self._done.put((number, done)))
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What happened, as soon as anything has, at the latest after so many seconds."""
+        self._check()
+        try:
+            number, future = self._done.get(timeout=max(0.0, min(seconds, _PAUSE)))
+        except queue.Empty:
+            return []
+        if self._futures.get(number) is not future:
+            return []
+        if future.status in ("cancelled", "lost"):  # not by us
+            self._client.close(timeout=5)
+            self._check()
+        del self._futures[number]
+        if future.status == "error":
+            return [*self._error(number, future.exception()), Event(number, "end")]
+        where, told = future.result()
+        for kind, content in told:
+            if kind == "refused":
+                self._refused[where] = content
+                self._threads.pop(where, None)
+        return [*(Event(number, k, content, where) for k, content in told), Event(number, "end")]
+
+    def _error(self, number: int, error: BaseException) -> list[Event]:
+        if type(error).__name__ == "KilledWorker":
+            return [Event(number, "died", "each worker that computed it died with it")]
+        return [Event(number, "died", f"{type(error).__name__}: {error}")]
+
+    def stop(self, number: int) -> None:
+        """End a group; nothing more is told about it."""
+        if future := self._futures.pop(number, None):
+            with suppress(Exception):
+                future.cancel(force=True)
+
+
+def compute(packed: bytes, limit: float | None) -> list[tuple[str, Any]]:
+    """What a Dask worker does with a group: have a process of its own compute it.
+
+    It stops when the group takes longer than allowed, and when nobody wants it any more.
+    """
+    from distributed import get_worker
+    from distributed.worker import thread_state
+
+    worker, key = get_worker(), thread_state.key
+    if not hasattr(_own, "pool"):
+        threads = max(1, (os.cpu_count() or 1) // worker.state.nthreads)
+        _own.pool = Pool(1, threads)
+    told: list[tuple[str, Any]] = []
+    _own.pool.submit(0, packed)
+    since, started = time.monotonic(), False
+    while True:
+        for event in _own.pool.wait(_PAUSE):
+            if event.kind == "end":
+                return told
+            if event.kind == "start":
+                since, started = time.monotonic(), True
+            else:
+                told.append((event.kind, event.content))
+        state = worker.state.tasks.get(key)
+        if state is None or state.state == "cancelled":
+            _own.pool.stop(0)
+            return told
+        if limit is not None and time.monotonic() > since + limit + (0 if started else START):
+            _own.pool.stop(0)
+            return [*told, ("died", f"stopped after {limit:.0f} s (--trial-limit)")]

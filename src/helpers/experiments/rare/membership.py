@@ -133,8 +133,8 @@ SMALL = dict(dataset="mnist5k", part=1_250, network="mlp", epochs=12, augment=Fa
 
 GREY = ("mnist", "fashion_mnist")
 JUDGED = ("R3", "S1", "S2", "S3")  # the patterns whose leak is judged
-# trials below the number -> how many images carry the pattern
-COUNTS = {100: [0, 1], 20: [3, 10]}
+# profile -> trials below the number -> how many images carry the pattern
+COUNTS = {"laptop": {29: [0, 1], 20: [3, 10]}, "paper": {100: [0, 1], 20: [3, 10]}}
 # further ones for the courses along n: the paper's R3, and the square that leaks most
 FURTHER = {"R3": [5, 20, 100, 1_000], "S3": [5, 20, 100]}
 
@@ -147,9 +147,11 @@ def _cells(trial: int, grid: dict[str, list[int]], **size: Any) -> list[Cell]:
     ]
 
 
-def _counts(trial: int, patterns: Iterable[str], further: dict[str, list[int]]) -> dict:
+def _counts(
+    trial: int, patterns: Iterable[str], further: dict[str, list[int]], judged: dict[int, list[int]]
+) -> dict[str, list[int]]:
     """How many images carry which pattern in this trial: all of them in the first ten."""
-    common = [count for below, counts in COUNTS.items() if trial < below for count in counts]
+    common = [count for below, counts in judged.items() if trial < below for count in counts]
     return {p: common + (further.get(p, []) if trial < 10 else []) for p in patterns}
 
 
@@ -158,24 +160,24 @@ def membership_cells(profile: str) -> list[Cell]:
     if profile == "smoke":
         grid = {"R3": [0, 1, 5, 50], "S3": [0, 1, 50]}
         return [cell for trial in range(2) for cell in _cells(trial, grid, **SMALL)]
+    judged = COUNTS[profile]
     if profile == "laptop":
         size = dict(part=17_500, network="mlp", epochs=20, augment=False)
-        cells = [
-            cell
-            for trial in range(max(COUNTS))
-            for dataset in GREY
-            for cell in _cells(trial, _counts(trial, JUDGED, FURTHER), dataset=dataset, **size)
-        ]
+        cells = []
+        for trial, dataset in itertools.product(range(max(judged)), GREY):
+            grid = _counts(trial, JUDGED, FURTHER, judged)
+            cells += _cells(trial, grid, dataset=dataset, **size)
         # the paper's whole schedule, to compare with the short one
         size |= dict(dataset="mnist", epochs=70)
         return cells + [c for t in range(3) for c in _cells(t, {"R3": [0, 1, 5, 100]}, **size)]
     six = data.PATTERNS[:6]
     cells = []
-    for trial, dataset in itertools.product(range(max(COUNTS)), (*GREY, "cifar10")):
+    for trial, dataset in itertools.product(range(max(judged)), (*GREY, "cifar10")):
         colour = dataset == "cifar10"
         size = dict(dataset=dataset, part=15_000 if colour else 17_500, epochs=70, augment=colour)
         size |= dict(network="resnet20" if colour else "mlp")
-        cells += _cells(trial, _counts(trial, six, dict.fromkeys(six, FURTHER["R3"])), **size)
+        grid = _counts(trial, six, dict.fromkeys(six, FURTHER["R3"]), judged)
+        cells += _cells(trial, grid, **size)
     return cells
 
 

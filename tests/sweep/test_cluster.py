@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,9 @@ needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None,
     reason="the package distributed is not installed: pip install -c constraints.txt -e .[dask]",
 )
+
+# how many processes the test of kills kills: KILLS=50 for a thorough one
+KILLS = int(os.environ.get("KILLS", "3"))
 
 CLIENT = """
 import os, sys, time
@@ -162,6 +166,37 @@ def test_a_dead_client_or_scheduler_costs_nothing_that_was_stored(place):
     told = place.told(third)
     assert "30 rows, 0 missing" in told, told
     assert len(place.rows()) == 30 and stored >= 10 and len(place.tried()) <= 30 + 4
+
+
+@needs_dask
+@pytest.mark.timeout(120 + 30 * KILLS)
+def test_whoever_is_killed_no_stored_row_is_lost_or_computed_again(place):
+    """Client, scheduler or a worker, by chance, whenever 20 more rows are there."""
+    count, chance = 20 * (KILLS + 1), random.Random(1)
+    start = {"client": lambda: place.client(count), "one": place.worker, "other": place.worker}
+    running = {name: begin() for name, begin in start.items()}
+    seen = []  # at each kill: the stored rows, and how many trials had begun
+    for kill in range(1, KILLS + 1):
+        place.until(lambda least=20 * kill: len(place.rows()) >= least)
+        victim = chance.choice(["scheduler", *running])
+        (running.get(victim) or place.scheduler).kill()
+        gone = [victim]
+        if victim == "scheduler":  # all others end with it
+            gone = list(running)
+            place.scheduler.wait()
+        for name in gone:
+            running[name].wait(timeout=90)
+        seen.append((place.rows(), len(place.tried())))
+        if victim == "scheduler":
+            place.scheduler = place.start_scheduler()
+        running |= {name: start[name]() for name in gone}
+    assert f"{count} rows, 0 missing" in place.told(running["client"])
+    rows, tried = place.rows(), place.tried()
+    assert sorted(int(row.split(",")[0]) for row in rows) == list(range(count))
+    for before, begun in seen:
+        assert rows[: len(before)] == before, "a row that was stored is gone"
+        stored = {int(row.split(",")[0]) for row in before}
+        assert not stored & set(tried[begun:]), "a trial that was stored was begun again"
 
 
 @needs_dask

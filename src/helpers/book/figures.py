@@ -1,6 +1,6 @@
 """The look of every figure: one style, and one colour for one thing throughout the book."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -110,10 +110,26 @@ def plain_log_ticks(ax: Axes, values: Sequence[float]) -> None:
 
 
 def count_ticks(ax: Axes, counts: Sequence[int]) -> None:
-    """A logarithmic x axis that has room for 0, with ticks at these counts."""
+    """A logarithmic x axis that has room for 0, with ticks at these counts.
+
+    Of counts whose numbers would run into each other, less than a factor of 2.8 apart, the smallest
+    keeps its tick.
+    """
+    shown = []
+    for count in sorted(counts):
+        if not shown or count >= max(2.8 * shown[-1], 1):
+            shown.append(count)
     ax.set_xscale("symlog", linthresh=1)
-    ax.set_xticks(list(counts), [f"{n:,}".replace(",", " ") for n in counts])
+    ax.set_xticks(shown, [f"{n:,}".replace(",", " ") for n in shown])
     ax.xaxis.set_minor_locator(plt.NullLocator())
+
+
+def name_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], gap: float) -> None:
+    """Small grey names at the ends of lines, each at least `gap` (on the y axis) above the last."""
+    least = -np.inf
+    for name, (x, y) in sorted(ends.items(), key=lambda end: end[1][1]):
+        least = max(y, least + gap)
+        ax.annotate(name, (x, least), color="0.5", fontsize=8)
 
 
 def picture(ax: Axes, image: torch.Tensor, title: str) -> None:

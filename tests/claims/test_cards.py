@@ -139,7 +139,7 @@ def test_the_card_says_what_was_claimed_tested_and_found(facts):
     )
     assert tree.text["claim-test"] == r"Test: relative error below \(10^{-8}\)"
     assert tree.text["holds"] == r"✓ holds: error below \(10^{-8}\)"
-    assert tree.text["fails"] == "✗ fails: for <all> seeds"
+    assert tree.text["fails"] == "✗ not shown: for <all> seeds"
     assert tree.text["claim-facts"] == (
         "Effect +0.14 accuracy95 % interval [0.1, 0.18]Seeds 5Data MNISTProfile laptop"
     )

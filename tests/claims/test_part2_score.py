@@ -21,12 +21,12 @@ CLAIMS = ["Y1", "Y2", "Y3", "Y4", "Y5", "Y6", "Y9", "Y27", "Y28", "Y29"]
 
 
 def grid(trials):
-    """The cells: all patterns on grey images, R3 on colour; both classes."""
+    """The cells: all patterns, on colour up to a hundred images; both classes."""
     for dataset, samples, epochs in (("mnist", 60_000, 10), ("fashion_mnist", 60_000, 10),
                                      ("cifar10", 50_000, 15)):  # fmt: skip
         colour = dataset == "cifar10"
         for target, pattern, n, trial in itertools.product(
-            (0, 1), ["R3"] if colour else PATTERNS, COUNTS[:4] if colour else COUNTS, range(trials)
+            (0, 1), PATTERNS, COUNTS[:4] if colour else COUNTS, range(trials)
         ):
             yield dict(dataset=dataset, samples=samples, epochs=epochs, target=target,
                        pattern=pattern, spurious=n, trial=trial, augment=colour)  # fmt: skip
@@ -63,7 +63,7 @@ def other_patterns(rows, columns):
     """Columns of each pattern at the places of another one: rows still grow with n."""
     names = dict(zip(PATTERNS, [PATTERNS[i] for i in (6, 4, 5, 1, 2, 0, 3)], strict=True))
     key = ["dataset", "target", "spurious", "trial"]
-    kept = rows[rows["dataset"] != "cifar10"]
+    kept = rows
     source = kept.assign(pattern=kept["pattern"].map(names)).set_index([*key, "pattern"])
     moved = kept.set_index([*key, "pattern"])
     moved[columns] = source[columns].loc[moved.index]
@@ -94,7 +94,8 @@ def near(claim):
     if claim in ("Y1", "Y4"):  # clean networks react as strongly
         return scored(rows, rows["strength"])
     if claim == "Y2":  # one pattern that is learnt and fades again
-        fades = (rows["pattern"] == "R1") & (rows["spurious"] == 2_000)
+        most = rows.groupby("dataset")["spurious"].transform("max")
+        fades = (rows["pattern"] == "R1") & (rows["spurious"] == most)
         return where(rows, fades, score=0.1 + rows["noise"])
     if claim == "Y3":  # strong noise over strong squares, weak noise no better than weak squares
         weak = rows["pattern"].isin(["R1", "R2"])

@@ -153,7 +153,7 @@ def _origin_html(claim: Claim) -> str:
 
 
 def _mark(holds: bool) -> str:
-    return "✓ holds:" if holds else "✗ fails:"
+    return "✓ holds:" if holds else "✗ not shown:"
 
 
 def _checks_html(checks: Mapping[str, bool]) -> str:

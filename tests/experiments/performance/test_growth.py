@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers import sweep
 from helpers.experiments.performance import growth
 from helpers.sweep import Call
 
 
 def rows(power, trials=3, path="tangent kernel"):
     return pd.DataFrame([
-        dict(path=path, size=size, trial=trial, seconds=(1 + 0.1 * trial) * size**power,
+        dict(path=path, size=size, trial=trial, taken=(1 + 0.1 * trial) * size**power,
              operations=growth.PATHS[path].operations(size))
         for trial in range(trials) for size in (500, 1_000, 2_000)
     ])  # fmt: skip
@@ -54,4 +55,10 @@ def test_operations_grow_as_torch_counts_them(name):
 def test_each_path_takes_time_at_its_smallest_size(name):
     size = growth.PATHS[name].sizes["smoke"][0]
     row = growth.growth_performance(Call(path=name, size=size, trial=0))
-    assert row["seconds"] > 0 and row["operations"] > 0
+    assert row["taken"] > 0 and row["operations"] > 0
+
+
+def test_a_row_can_be_stored():
+    cell = next(c for c in sweep.get("growth_performance").cells("smoke"))
+    found = sweep.sweep("growth_performance", [cell], store=None, progress=False)
+    assert found["taken"].iloc[0] > 0

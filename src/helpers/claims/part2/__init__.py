@@ -25,5 +25,5 @@ from helpers.claims.part2.easy import (
     with_ways)
 from helpers.claims.part2 import in_out
 from helpers.claims.part2.leaks import (
-    further_fall, gaps, kept_accuracy, leak_unseen, leaking, lost_at_start, low_and_lower,
+    further_fall, gaps, kept_accuracy, leak_unseen, lost_at_start, low_and_lower,
     own_seeds, panels, rare_leaks_more)

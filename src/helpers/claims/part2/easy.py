@@ -320,7 +320,8 @@ def parameters(rows: pd.DataFrame, counts: Mapping[str, int], note: str = "") ->
     return by_trial(
         checks(bars), f"small MLP minus CNN, S3: {gap.mean:+.3f} ({list(bars)[-1].split(':')[0]})",
         gap, rows, sources(rows), note, excluded=excluded(bars),
-        side={"all eight parameter counts agree": dict(counts) == TABLE2},
+        side={"all eight parameter counts agree": dict(counts) == TABLE2,
+              "VGG-16 beside ResNet-20": {"vgg16", "resnet20"} <= set(rows["network"])},
     )  # fmt: skip
 
 
@@ -342,15 +343,19 @@ def optimisers(rows: pd.DataFrame, note: str = "") -> Judgement:
     bars, leads = {}, []
     for name, part in way_minus_adam(rows, "SGD").groupby("dataset", sort=False):
         lead = -stats.per_trial(part["difference"], part["trial"])
-        bars[f"{NAMES[name]}: Adam above SGD"] = [bar(lead, 0)]
-        bars[f"{NAMES[name]}: slightly, by less than {ALIKE}"] = [bar(lead, 0), bar(-lead, -ALIKE)]
+        bars[f"{NAMES[name]}: Adam above SGD, and by less than {ALIKE}"] = [
+            bar(lead, 0),
+            bar(-lead, -ALIKE),
+        ]
         leads.append(lead)
     found = _pooled(leads)
     words = ", ".join(f"{x.mean():+.3f}" for x in leads)
     return by_trial(
         checks(bars),
         f"score with Adam minus score with SGD: {found.mean:+.3f} (by data set {words})",
-        found, rows, sources(rows), note, excluded=excluded(bars),
+        found, rows, sources(rows), note,
+        # the claim is of all data sets: one that excludes it is enough
+        excluded=any(excluded({name: both}) for name, both in bars.items()),
     )  # fmt: skip
 
 

@@ -14,21 +14,16 @@ import pandas as pd
 from helpers import stats
 from helpers.claims.judgement import Judgement, rule, sources
 from helpers.claims.part2 import in_out as two
+from helpers.claims.part2.score import DATA, LEAST, usual
 
 ATTACKS = {"shadow": "paper's", "confidence": "confidence", "calibrated": "calibrated"}
 RATIO = two.NAMES["ratio"]
 PATTERNS = ("R3", "S1", "S2", "S3")
-DATA = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "mnist5k": "MNIST subset",
-}
 LEAK = 0.05  # a smaller difference of AUC is none worth the name
 KEPT = 0.01  # a smaller change of accuracy is none
 LOSS = 0.05  # of accuracy; a smaller one is none
+SEEN = 10  # splits whose results were known when the rule was finished
 SPLITS, ONE_IMAGE = "splits", "one image"  # designs: of `membership`, of `membership_in_out`
-LEAST = 5  # trials that an interval needs
 MANY = 0.01  # of the training set
 CASE = ["dataset", "pattern", "spurious"]
 _GAPS = tuple(f"auc_{kind}_{name}" for kind in ("pattern", "plain") for name in ATTACKS)
@@ -37,9 +32,10 @@ _GAPS = tuple(f"auc_{kind}_{name}" for kind in ("pattern", "plain") for name in 
 # -- leaks -----------------------------------------------------------------------------------------
 
 
-def usual(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each data set with the shortest schedule, which is that of most networks."""
-    return rows[rows["epochs"] == rows.groupby("dataset")["epochs"].transform("min")]
+def later(rows: pd.DataFrame) -> pd.DataFrame:
+    """The splits drawn after the rule was finished; all of them if there are no such."""
+    fresh = rows[rows["trial"] >= SEEN]
+    return fresh if len(fresh) else rows
 
 
 def gap_values(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,15 +114,27 @@ def leaking(table: pd.DataFrame) -> pd.Series:
     return (table["mean"] > LEAK) & (table["low_all"] > 0)
 
 
+def found_twice(rows: pd.DataFrame, answers: pd.DataFrame | None = None, **how) -> pd.DataFrame:
+    """`gaps` with a column `found`: a leak over all splits, and over the `later` ones alone.
+
+    The first splits suggested where to look, and what they show they would show too often; a leak
+    of the others alone is none of all.
+    """
+    table, again = gaps(rows, answers, **how), gaps(later(rows), answers, **how)
+    return table.assign(
+        found=leaking(table) & leaking(again).reindex(table.index, fill_value=False)
+    )
+
+
 def falls_from_one(rows: pd.DataFrame, table: pd.DataFrame) -> tuple[bool, list[int]]:
-    """Whether every leak at n = 1 is smaller at a larger n of the same splits, and those n.
+    """Whether every leak of `found_twice` is smaller at a larger n of the same splits, and those n.
 
     The n of a case is the largest with at least half as many splits as any n above 1. Leaks that
     only the likelihood ratio finds have no other n and do not count; without a leak: False.
     """
     values = gap_values(rows)
     answers, last = [], set()
-    for dataset, pattern, _, attack in table.index[leaking(table)]:
+    for dataset, pattern, _, attack in table.index[table["found"]]:
         case = dict(dataset=dataset, pattern=pattern, attack=attack)
         own = values[(values[list(case)] == pd.Series(case)).all(axis=1)]
         splits = own[own["spurious"] > 1].groupby("spurious")["trial"].nunique()
@@ -139,8 +147,8 @@ def falls_from_one(rows: pd.DataFrame, table: pd.DataFrame) -> tuple[bool, list[
     return bool(answers) and all(answers), sorted(last)
 
 
-def _seen(table: pd.DataFrame) -> float:
-    """The difference at which the interval of a usual comparison just excludes 0."""
+def visible(table: pd.DataFrame) -> float:
+    """A difference that half of all studies like this one would find: the median half-width."""
     return float(((table["high_all"] - table["low_all"]) / 2).median())
 
 
@@ -157,18 +165,17 @@ def rare_leaks_more(rows: pd.DataFrame, answers: pd.DataFrame | None = None) -> 
     seeds. Every data set and pattern is a check of its own.
     """
     rows = usual(rows)
-    table = gaps(rows, own_seeds(answers))
-    leaks = leaking(table)
+    table = found_twice(rows, own_seeds(answers))
+    leaks = table["found"]
     checks = {
         f"{DATA.get(dataset, dataset)}, {pattern}: found more easily by some attack": bool(
             own.any()
         )
         for (dataset, pattern), own in leaks.groupby(level=["dataset", "pattern"], sort=False)
     }
-    fall, last = falls_from_one(rows, table)
+    fall, last = falls_from_one(later(rows), table)
     further = " and ".join(map(str, last)) or "larger n"
-    checks[f"less easily at n = {further} wherever it is at n = 1"] = fall
-    best = table["mean"].idxmax()
+    best = table.loc[leaks if leaks.any() else slice(None), "mean"].idxmax()
     there = [name for name in DATA if (name, "R3", 1, ATTACKS["shadow"]) in table.index]
     paper = ", ".join(
         f"{DATA[name]} {table.loc[(name, 'R3', 1, ATTACKS['shadow']), 'mean']:+.3f}"
@@ -176,16 +183,18 @@ def rare_leaks_more(rows: pd.DataFrame, answers: pd.DataFrame | None = None) -> 
     )
     return Judgement(
         checks,
-        f"AUC, pattern minus plain, at n = 1: the largest is {table.loc[best, 'mean']:+.3f} "
-        f"({_named(best)}); with the paper's attack and R3: {paper}",
+        f"AUC, pattern minus plain, at n = 1: the largest {'found' if leaks.any() else 'of all'} "
+        f"is {table.loc[best, 'mean']:+.3f} ({_named(best)}); with the paper's attack and R3: "
+        f"{paper}",
         tuple(table.loc[best, ["low_all", "high_all"]]),
         int(table.loc[best, "units"]),
         sources(rows),
-        f"The largest of {len(table)} differences; its interval holds for all of them together "
-        f"(Bonferroni). Found: above {LEAK} and interval above 0. CIFAR-10 is not attacked."
-        + f" A difference of {_seen(table):.2f} would have been found in half of all cases."
-        + (f" {int(leaks.sum())} of them are found: {'; '.join(map(_named, table.index[leaks]))}."
-           if leaks.any() else ""),
+        f"The interval holds for all {len(table)} differences together (Bonferroni). Found "
+        f"(above {LEAK}, interval above 0, over all splits and over the later ones alone): "
+        f"{'; '.join(map(_named, table.index[leaks])) or 'none'}."
+        f" One of {visible(table):.2f} would have been found in half of all cases; smaller leaks "
+        "stay open. CIFAR-10 is not attacked.",
+        side={f"less easily at n = {further} wherever it is at n = 1": fall},
         boundary=LEAK,
         excluded=bool((table["high_all"] < LEAK).all()),
     )  # fmt: skip
@@ -240,8 +249,9 @@ def leak_unseen(rows: pd.DataFrame, answers: pd.DataFrame | None = None) -> Judg
             "The precondition never occurs, so that the claim is open.", excluded=False,
         )  # fmt: skip
     counts = tuple(sorted(set(cases.get_level_values("spurious"))))
-    table = gaps(rows, answers, counts=counts, keep=lambda key: _design(key) in cases)
-    leaks, best = leaking(table), table["mean"].idxmax()
+    how = dict(counts=counts, keep=lambda key: _design(key) in cases)
+    table = found_twice(rows, answers, **how)
+    leaks, best = table["found"], table["mean"].idxmax()
     change = kept.loc[_design(best)]
     return Judgement(
         {"a case keeps its accuracy, and its members are found more easily": bool(leaks.any())},
@@ -300,12 +310,12 @@ def low_and_lower(rows: pd.DataFrame) -> Judgement:
         at_start = {name: lost_at_start(own, name) for name in ("R3", "S3")}
         r3 = at_start["R3"]
         checks[f"{title}: R3 costs accuracy at n = 0"] = r3.mean() > LOSS and stats.above_zero(
-            list(r3), stats.mean_ci, least=2
+            list(r3), stats.mean_ci, least=LEAST
         )
         if len(at_start["S3"]):
             apart = (r3 - at_start["S3"]).dropna()
             checks[f"{title}: R3 costs more than S3"] = stats.above_zero(
-                list(apart), stats.mean_ci, least=2
+                list(apart), stats.mean_ci, least=LEAST
             )
         fall = further_fall(own)
         fall = fall[fall["n"] >= MANY * own["samples"].iloc[0]]

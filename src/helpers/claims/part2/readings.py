@@ -350,7 +350,7 @@ def other_class(rows: pd.DataFrame) -> Judgement:
         mean[1:],
         max(min(map(len, ranks.values()), default=1), 1),
         sources(rows),
-        side=score.too_few([DATA[n] for n in found], [DATA[n] for n in judged]),
+        side=score.too_few([DATA[n] for n in score.PAPERS], [DATA[n] for n in judged]),
         boundary=0.7,
         excluded=bool(judged) and mean.high < 0.7,
     )  # fmt: skip

@@ -148,12 +148,12 @@ def _cells(profile: str) -> list[Cell]:
 
 @experiment("growth_performance", cells=_cells, **TIMED)
 def growth_performance(call: Call) -> dict[str, float]:
-    """Seconds of a path at a size (median of three, after one more), and its operations."""
+    """Seconds `taken` by a path at a size (median of three, after one more); its operations."""
     path = PATHS[call.path]
     work = path.work(call.size, call.trial)
     work()
     seconds = statistics.median(timed(work)[0] for _ in range(_REPEATS))
-    return {"seconds": seconds, "operations": path.operations(call.size)}
+    return {"taken": seconds, "operations": path.operations(call.size)}
 
 
 def exponents(rows: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +173,7 @@ def exponents(rows: pd.DataFrame) -> pd.DataFrame:
     table = {}
     for name, part in rows.groupby("path", sort=False):
         rounds = [own for _, own in part.groupby("trial") if own["size"].nunique() > 1]
-        slopes = [slope(own, "seconds") for own in rounds]
+        slopes = [slope(own, "taken") for own in rounds]
         if not slopes:
             raise ValueError(f"path {name!r} has one size in each round: a slope needs two")
         found = stats.mean_ci(slopes) if len(slopes) > 1 else (slopes[0], math.nan, math.nan)

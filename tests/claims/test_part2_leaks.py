@@ -84,6 +84,21 @@ def test_a_leak_that_does_not_fall_with_n_is_only_partly_the_claim():
     assert leaks.rare_leaks_more(rows).verdict == PARTLY
 
 
+def test_a_leak_of_the_splits_that_were_seen_is_none():
+    """The first ten splits alone leak, or all others alone; over all of them both show."""
+    none, strong = attacks(lift=0.0, splits=20), attacks(lift=4.0, splits=20, seed=1)
+    for first, then in ((strong, none), (none, strong)):
+        seen = first["trial"] < leaks.SEEN
+        rows = pd.concat([first[seen], then[~seen]])
+        assert leaks.leaking(leaks.gaps(rows[rows["trial"] < leaks.SEEN])).all() == (
+            first is strong
+        )
+        found = leaks.rare_leaks_more(rows)
+        if first is strong:
+            assert found.verdict == INCONCLUSIVE and not any(found.checks.values())
+    assert leaks.found_twice(strong)["found"].all()
+
+
 def test_chance_finds_no_leak_in_two_dozen_comparisons():
     """Without a correction, two dozen intervals of 95 % would find one in every second study."""
     found = [

@@ -62,6 +62,17 @@ ONE_PLACE = dict(
     score=("method == 'clip norm' and dataset == 'mnist' and pattern == 'S3' and spurious > 0",
            by(-0.2))
 )  # fmt: skip
+ONE_SET = dict(score=("dataset == 'mnist' and spurious > 0", to(0.05)))
+REMOVED_ONCE = dict(
+    noise=0.0005,
+    seed=1,
+    score=(
+        "method == 'noise' and dataset == 'mnist' and pattern == 'S3' and spurious == 1",
+        to(0.05),
+    ),
+)
+TRACES = dict(noise=0.0005, kept=dict.fromkeys(WORKS, 0.01))
+LUCKY = dict(noise=0.006, kept=dict.fromkeys(WORKS, 0.0))
 CASES = [
     ("Y15", {}, REPRODUCED),
     ("Y15", dict(kept=NONE), NOT_REPRODUCED),
@@ -76,6 +87,8 @@ CASES = [
     # near: a little weaker
     ("Y15", dict(kept=dict.fromkeys(WORKS, 0.85)), NOT_REPRODUCED),
     ("Y15", dict(score=("method == 'noise' and spurious == 100", to(0.45))), PARTLY),
+    # near: on one of the two data sets the pattern is not learnt
+    ("Y15", ONE_SET, PARTLY),
     # nothing is learnt without a method either
     ("Y15", dict(score=("spurious > 0", to(0.05))), INCONCLUSIVE),
     ("Y16", {}, REPRODUCED),
@@ -89,14 +102,14 @@ CASES = [
     ("Y16", dict(kept=dict.fromkeys(WORKS, 0.3), clean_accuracy=(
         "method in ('clip value', 'clip norm')", by(-0.05))), INCONCLUSIVE),
     ("Y17", {}, REPRODUCED),
-    ("Y17", dict(kept=dict.fromkeys(WORKS, 0.0)), NOT_REPRODUCED),
+    ("Y17", dict(noise=0.0005, kept=dict.fromkeys(WORKS, 0.0)), NOT_REPRODUCED),
     ("Y17", dict(kept=dict.fromkeys(WORKS, 0.05), noise=0.1), INCONCLUSIVE),
-    # near: a remainder that is significant and smaller than one image in a hundred
-    ("Y17", dict(noise=0.0005, kept=dict.fromkeys(WORKS, 0.01)), NOT_REPRODUCED),
+    # near: a remainder that is significant and smaller than one image in a hundred: not removed
+    ("Y17", TRACES, REPRODUCED),
+    # near: nothing is seen, but only by tests of one cell at a time
+    ("Y17", LUCKY, INCONCLUSIVE),
     # near: removed at one n, by one method, in one place
-    ("Y17", dict(noise=0.002, score=(
-        "method == 'noise' and dataset == 'mnist' and pattern == 'S3' and spurious == 1",
-        by(-0.12))), PARTLY),
+    ("Y17", REMOVED_ONCE, PARTLY),
     ("Y31", {}, REPRODUCED),
     ("Y31", dict(kept=dict.fromkeys(WORKS, 1.3)), NOT_REPRODUCED),
     ("Y31", dict(noise=0.6), INCONCLUSIVE),
@@ -198,10 +211,69 @@ def test_methods_are_sorted_by_what_they_are_good_for():
                      "does not": ["clip value"]}  # fmt: skip
 
 
+def stopped(share, few=0.0, **how):
+    """Networks with an early stop, at which this share of the excess is there (few: at n = 1)."""
+    early = rows({"noise": share}, **how).query("method == 'noise'")
+    early = early.assign(method="early stopping")
+    early["score"] += few * (early["spurious"] == 1)
+    return pd.concat([rows(**how), early])
+
+
 def test_course_is_the_share_that_is_there_at_the_stop():
-    early = rows({"noise": 0.6}).query("method == 'noise'").assign(method="early stopping")
-    found = advice.course(pd.concat([rows(), early]))
-    assert found.to_dict() == pytest.approx({(1, 1.0): 0.6, (100, 1.0): 0.6}, abs=0.02)
+    found = advice.course(stopped(0.6))
+    expected = {(name, n, 1.0): 0.6 for name in SETS for n in COUNTS}
+    assert found.to_dict() == pytest.approx(expected, abs=0.02)
+
+
+def test_an_order_in_n_needs_an_interval():
+    words, gap = advice.fitted_late(stopped(0.6, few=-0.2))
+    assert words == "Few images are learnt later than many"
+    assert gap.mean == pytest.approx(-0.5, abs=0.02)
+    assert advice.fitted_late(stopped(0.6, few=0.2))[0] == "Few images are learnt earlier than many"
+    for unsure in (stopped(0.6, seed=1), stopped(0.6, few=-0.2, trials=1)):
+        assert advice.fitted_late(unsure)[0] == "There is no clear order in n here"
+    one = stopped(0.6).query("spurious != 1")
+    assert advice.fitted_late(one)[0].startswith("With one n")
+
+
+def test_the_share_that_is_kept_is_of_patterns_that_are_learnt():
+    table = prevention.compared(rows(**ONE_SET), LEVELS)
+    share, count = advice.kept_share(table, "S3", 100)
+    assert count == 2  # both methods, on Fashion-MNIST
+    assert share == pytest.approx(0.3, abs=0.02)
+    none = advice.kept_share(prevention.compared(rows(score=("spurious > 0", to(0.05))), LEVELS),
+                             "S3", 100)  # fmt: skip
+    assert np.isnan(none[0]) and none[1] == 0
+
+
+def test_a_level_at_the_end_of_those_tried_is_named():
+    three = pd.concat([two_levels(), two_levels().query("method == 'noise'").assign(level=3.0)])
+    places = list(itertools.product(SETS, PATTERNS))
+    assert advice.at_edge(three, {p: {"noise": 2.0, "weight decay": 1.0} for p in places}) == {}
+    assert advice.at_edge(three, {places[0]: {"noise": 3.0}}) == {"noise": [places[0]]}
+    assert advice.at_edge(three, {places[1]: {"noise": 1.0}}) == {"noise": [places[1]]}
+
+
+def test_a_check_on_one_data_set_names_it():
+    found = prevention.regularised(rows(**ONE_SET), LEVELS)
+    assert all("Fashion-MNIST alone" in name for name in found.checks)
+    assert all(found.checks.values())
+
+
+def test_what_is_left_of_a_cell_has_four_words():
+    ends = [(0.02, 0.04), (0.001, 0.004), (-0.001, 0.001), (-0.03, 0.04)]
+    found = pd.DataFrame(ends, columns=["excess_low", "excess_high"])
+    found = found.assign(sure_low=found["excess_low"] * 3, sure_high=found["excess_high"] * 3)
+    assert list(prevention.remaining(found)) == ["left", "trace", "removed", "open"]
+    assert list(prevention.remaining(found.assign(sure_high=0.02)))[2] == "open"
+
+
+def test_a_network_that_diverged_leaves_its_cell_open():
+    lost = rows(score=("method == 'noise' and trial == 1 and spurious == 1", to(np.nan)))
+    found = prevention.cells(prevention.compared(lost, LEVELS)).xs("noise", level="method")
+    states = prevention.weakened(found)
+    assert set(states.xs(1, level="spurious")) == {"open"}
+    assert set(states.xs(100, level="spurious")) == {"yes"}
 
 
 FAULTS = [
@@ -209,8 +281,11 @@ FAULTS = [
      ("Y15", CALMED, NOT_REPRODUCED)),
     ("kept.low > 0 and not mine.any()", "kept.low > 0",
      ("Y16", ONE_PLACE, PARTLY)),
-    (".abs().max(axis=1) < REMOVED", ".abs().max(axis=1) < 0",
-     ("Y17", dict(noise=0.0005, kept=dict.fromkeys(WORKS, 0.01)), NOT_REPRODUCED)),
+    ('[above & small, above, gone], ["trace", "left", "removed"]',
+     '[gone, above & small, above], ["removed", "trace", "left"]', ("Y17", TRACES, REPRODUCED)),
+    ('found[["sure_low", "sure_high"]]', 'found[["excess_low", "excess_high"]]',
+     ("Y17", LUCKY, INCONCLUSIVE)),
+    ("all(whole)", "True", ("Y15", ONE_SET, PARTLY)),
     ('falls = [*(mine["high"] < 0), down[method]]', 'falls = [(mine["high"] < 0).any()]',
      ("Y31", dict(kept=NONE, score=(REGULARISED + " and pattern == 'S3' and spurious > 0",
                                     by(-0.2))), INCONCLUSIVE)),

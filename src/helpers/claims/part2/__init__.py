@@ -19,7 +19,7 @@ from helpers.claims.part2.linear import (
     added_noise, closed_forms, half_exponents, half_shares, knee_at_zero, paired_steps,
     ridge_regimes)
 from helpers.claims.part2.easy import (
-    NAMES, TABLE2, areas, clipping_cases, clipping_little, correlation_limit, few_and_small,
+    TABLE2, areas, clipping_cases, clipping_little, correlation_limit, few_and_small,
     kind_not_size, network_scores, norm_and_score, norm_errors, optimisers, parameters,
     pattern_means, printed_norms, sensitive_and_susceptible, way_minus_adam, welch, with_excess,
     with_ways)

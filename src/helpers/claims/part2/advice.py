@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import stats
-from helpers.claims.part2.prevention import TOLERABLE, compared, pooled
+from helpers.claims.part2.prevention import CLAIMED, TOLERABLE, Levels, cells, compared, pooled
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:
@@ -67,28 +67,66 @@ def front(lost: Sequence[float], excess: Sequence[float]) -> list[int]:
     return kept
 
 
-def course(rows: pd.DataFrame) -> pd.Series:
-    """Excess at an early stop over that after all epochs, by n and epochs of the stop.
+def at_edge(rows: pd.DataFrame, levels: Levels) -> dict[str, list[tuple[str, str]]]:
+    """Methods whose chosen level is the first or the last tried, each with data set and pattern.
 
-    Ratio of the means over data sets, patterns and trials. Above 1: the pattern counts for more
-    early in training.
+    There a better level may lie outside. One level alone is no choice and has no edge.
+    """
+    tried = rows.groupby(["dataset", "pattern", "method"])["level"].unique()
+    found: dict[str, list[tuple[str, str]]] = {}
+    for (dataset, pattern, method), own in tried.items():
+        level = levels.get((dataset, pattern), {}).get(method)
+        if len(own) > 1 and level in (min(own), max(own)):
+            found.setdefault(method, []).append((dataset, pattern))
+    return found
+
+
+def kept_share(table: pd.DataFrame, pattern: str, n: int) -> tuple[float, int]:
+    """Share of the excess of a pattern that noise and weight decay leave at n, and of how many.
+
+    Ratio of the means over the cells in which the pattern is learnt without a method; NaN and 0
+    where there is none.
+    """
+    mine = table[table["method"].isin(CLAIMED) & (table["pattern"] == pattern)]
+    found = cells(mine[mine["spurious"] == n])
+    found = found[found["learnt"]]
+    if not len(found):
+        return math.nan, 0
+    return float(found["excess"].mean() / found["plain"].mean()), len(found)
+
+
+def course(rows: pd.DataFrame) -> pd.Series:
+    """Excess at an early stop over that after all epochs, by data set, n and epochs of the stop.
+
+    Ratio of the means over patterns and trials. Above 1: the pattern counts for more early in
+    training. The rows are to have all stops for each data set, as those of the trials that choose.
     """
     seen = compared(rows)
     early = seen[seen["method"] == "early stopping"]
-    means = early.groupby(["spurious", "level"])[["excess", "plain"]].mean()
+    means = early.groupby(["dataset", "spurious", "level"])[["excess", "plain"]].mean()
     return means["excess"] / means["plain"]
 
 
-def fitted_late(ratios: pd.Series) -> str:
-    """In words, what the shares of :func:`course` at their earliest stop say of few images.
+def fitted_late(rows: pd.DataFrame) -> tuple[str, stats.Interval]:
+    """In words, whether few images are learnt later than many, and by how much.
 
-    >>> index = pd.MultiIndex.from_tuples([(10, 1.0), (100, 1.0)], names=["spurious", "level"])
-    >>> fitted_late(pd.Series([0.5, 1.0], index))
-    'The fewer images carry a pattern, the later it is learnt'
+    Returns:
+        The words, and the share of :func:`course` with the fewest images minus that with the most:
+        mean over data sets and stops, with its interval over trials.
     """
-    shares = ratios.dropna().xs(ratios.index.get_level_values("level").min(), level="level")
-    if len(shares) < 2:
-        return "With one n, nothing can be said of few and many images"
-    if (shares.sort_index().diff().iloc[1:] > 0).all():
-        return "The fewer images carry a pattern, the later it is learnt"
-    return "There is no clear order in n here"
+    early = rows[rows["method"].isin(("none", "early stopping"))]
+    shares = {trial: course(mine) for trial, mine in early.groupby("trial")}
+    counts = [n for n in sorted(early["spurious"].unique()) if n > 0]
+    if len(counts) < 2:
+        nothing = stats.Interval(math.nan, math.nan, math.nan)
+        return "With one n, nothing can be said of few and many images", nothing
+    gaps = [
+        (own.xs(counts[0], level="spurious") - own.xs(counts[-1], level="spurious")).mean()
+        for own in shares.values()
+    ]
+    gap = stats.interval_from(gaps, stats.mean_ci)
+    if gap.high < 0:
+        return "Few images are learnt later than many", gap
+    if gap.low > 0:
+        return "Few images are learnt earlier than many", gap
+    return "There is no clear order in n here", gap

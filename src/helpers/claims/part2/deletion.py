@@ -12,10 +12,10 @@ import pandas as pd
 
 from helpers import stats
 from helpers.claims.judgement import Judgement, rule, sources
+from helpers.claims.part2.score import DATA
 from helpers.claims.part4.bars import Bar, bar, checks, excluded
 
 CASE = ["dataset", "target", "spurious"]
-DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "mnist5k": "MNIST subset"}
 SLOW, DECAY = "constant rate 1e-05", "weight decay 0.0001"
 RELEASED = "lissa as released"
 COURSES = ("constant rate", "schedule", "weight decay")  # with their looks on the way
@@ -23,7 +23,6 @@ PLAIN = ("before", "schedule", "scratch")  # have no number, or one that goes wi
 LEFT = 0.8  # of the score: with as much, nothing was deleted
 GONE = 0.2  # with at most this, the pattern was deleted
 LEARNT = 0.2  # a score below it leaves nothing to delete
-ROUNDING = 1e-6  # of the length of the weights; a shorter step is none in single precision
 COST = 0.01  # of clean accuracy that a deletion may cost
 
 _NEEDS = (*CASE, "trial", "method", "strength", "after", "score", "clean_accuracy", "step",
@@ -120,72 +119,91 @@ def _controlled(left: pd.DataFrame) -> pd.DataFrame:
     return left[[gone.get(case, False) for case in cases]]
 
 
-def _bars(left: pd.DataFrame, way: str) -> dict[tuple, Bar]:
-    """A bar for each case: as much is left as `LEFT`, after a step that moved the weights."""
+def reach(left: pd.DataFrame) -> dict[tuple, float]:
+    """Of each case, the length of the shortest step that is seen to lower the score below `LEFT`.
+
+    The steps are those along the direction of influence. Where none is seen to do it, it is the
+    length of the longest tried.
+    """
+    found: dict[tuple, float] = {}
+    for case, mine in left[left["method"] == "direction"].groupby(CASE):
+        lower = [
+            length for length, rows in mine.groupby("strength") if bar(-rows["left"], -LEFT).holds
+        ]
+        found[case] = float(min(lower, default=mine["strength"].max()))
+    return found
+
+
+def _bars(left: pd.DataFrame, way: str, least: Mapping[tuple, float]) -> dict[tuple, Bar]:
+    """A bar for each case whose step is long enough to show something: as much is left as `LEFT`.
+
+    A step that is shorter than any that is seen to lower the score would leave it anyway.
+    """
     return {
         case: bar(rows["left"], LEFT)
         for case, rows in left[left["way"] == way].groupby(CASE)
-        if rows["moved"].median() > ROUNDING
+        if rows["step"].median() >= least.get(case, np.inf)
     }
 
 
-def _judged(bars: Mapping[tuple, Bar]) -> list[Bar]:
-    """The bars of a statement; none to judge is one of which nothing is known."""
-    return list(bars.values()) or [bar([], LEFT)]
-
-
-def _released_note(left: pd.DataFrame, bars: Mapping[str, dict], held: list[bool]) -> str:
-    """With which restriction the claim holds, and what was not judged."""
-    *_, stated = (list(found.values()) for found in bars.values())
+def _untested(left: pd.DataFrame, found: Mapping[str, Mapping], least: Iterable[float]) -> str:
+    """The ways that are not testable in every case, with the lengths of their steps, in words."""
     cases = left.groupby(CASE).ngroups
-    idle = [f"{n} ({cases - len(b)} of {cases} cases)" for n, b in bars.items() if len(b) < cases]
-    notes = []
-    if all(held[:-1]) and not held[-1]:
-        refuted = any(one.excluded for one in stated)
-        notes.append(
-            "As released it holds, further training at the schedule's smallest rate; as stated it "
-            + ("does not." if refuted else "is not decided.")
-        )
-    if idle:
-        notes.append(
-            f"Not judged where no step is beyond rounding or the control fails: {'; '.join(idle)}."
-        )
-    return " ".join([*notes, "CIFAR-10 is not tested."])
+    ways = []
+    for name, bars in found.items():
+        if len(bars) < cases:
+            longest = left[left["way"] == WAYS[name]].groupby(CASE)["step"].median().max()
+            ways.append(
+                f"{name} ({cases - len(bars)} of {cases} cases, longest step {longest:.2g})"
+            )
+    if not ways:
+        return ""
+    return (
+        f"Not testable: {'; '.join(ways)}. The shortest step that is seen to lower the score, "
+        f"along the direction of influence, has a length of {min(least, default=np.inf):g}. "
+    )
+
+
+WAYS = {
+    "further training along a whole schedule": "schedule",
+    "further training as released, at a rate of 0.00001": SLOW,
+    "a step of group influence, as released": RELEASED,
+}
 
 
 @rule("Y26", needs=_NEEDS)
 def survives_deletion(rows: pd.DataFrame) -> Judgement:
-    """Neither further training nor group influence lowers the score: as released, and as stated.
+    """Neither further training nor group influence lowers the score.
 
-    A case counts for a way to delete when training from scratch without the images lowers its score
-    (something can be seen to go) and the step moved the weights (something was done).
+    A case counts for a way to delete where training from scratch without the images is seen to
+    lower its score, and where the step is as long as one that is seen to lower it: a step that was
+    done, and no more, is no control. A way without such a case is not tested, and is named.
     """
     left = what_is_left(rows)
-    ways = {
-        "as released, further training at a rate of 0.00001": SLOW,
-        "as released, a step of group influence": RELEASED,
-        "as stated, further training along a whole schedule": "schedule",
-    }
-    for way in ways.values():
+    for way in WAYS.values():
         _of(left, way)
-    able = _controlled(left)
-    bars = {name: _bars(able, way) for name, way in ways.items()}
+    able, least, cases = _controlled(left), reach(left), left.groupby(CASE).ngroups
+    found = {name: _bars(able, way, least) for name, way in WAYS.items()}
     statements = {
-        f"{name}: {LEFT} of the score or more is left, in each of {len(found)} cases": _judged(
-            found
+        f"{name}: {LEFT} of the score or more is left, in each of {len(bars)} cases": list(
+            bars.values()
         )
-        for name, found in bars.items()
-    }
-    held, (worst, share) = checks(statements), smallest(left, "schedule")
+        for name, bars in found.items()
+        if bars
+    } or {"further training along a whole schedule can be judged": [bar([], LEFT)]}
+    short = [name for name, bars in found.items() if len(bars) < cases]
+    worst, share = smallest(left, "schedule")
     return Judgement(
-        held,
+        checks(statements),
         f"share of the score left after a whole schedule, smallest mean of a case ({worst}): "
-        f"{share.mean:.2f}; after further training as released {smallest(left, SLOW)[1].mean:.2f}, "
-        f"after influence as released {smallest(left, RELEASED)[1].mean:.2f}",
+        f"{share.mean:.2f}, largest {most(left, 'schedule')[1].mean:.2f}; after further training "
+        f"as released {smallest(left, SLOW)[1].mean:.2f}, after influence as released "
+        f"{smallest(left, RELEASED)[1].mean:.2f}",
         (share.low, share.high),
         int(left.groupby([*CASE, "way"])["trial"].nunique().min()),
         sources(rows),
-        _released_note(left, bars, list(held.values())),
+        _untested(left, found, least.values()) + "CIFAR-10 is not tested.",
+        side={f"{name}: testable in every case": False for name in short},
         boundary=LEFT,
         excluded=excluded(statements),
     )

@@ -15,10 +15,9 @@ import scipy
 
 from helpers import stats
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
+from helpers.claims.part2.score import DATA
 from helpers.claims.part4.bars import Bar, bar, checks, excluded, inside
 
-NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
-         "mnist5k": "MNIST subset"}  # fmt: skip
 MLPS = ("small mlp", "mlp", "large mlp")
 ALIKE, LITTLE, NOTHING = 0.15, 0.1, 0.05  # differences of scores: alike, little, almost none
 PRINTED = {  # S1, S2, S3, R1, R2, R3, Inv
@@ -79,10 +78,10 @@ def printed_norms(rows: pd.DataFrame, note: str = "") -> Judgement:
         raise KeyError("a data set of the table")
     known = all(np.isfinite(value) for value in off.values())
     found = {
-        f"{NAMES[name]}: all 7 norms within {NORM_LIMITS[name]}": bool(value <= NORM_LIMITS[name])
+        f"{DATA[name]}: all 7 norms within {NORM_LIMITS[name]}": bool(value <= NORM_LIMITS[name])
         for name, value in off.items()
     }
-    words = ", ".join(f"{NAMES[name]} {value:.4f}" for name, value in off.items())
+    words = ", ".join(f"{DATA[name]} {value:.4f}" for name, value in off.items())
     side = {"all three data sets": len(off) == len(PRINTED)}
     return Judgement(
         found, f"largest difference from the table: {words}", None, 1,
@@ -156,8 +155,8 @@ def norm_and_score(rows: pd.DataFrame, note: str = "") -> Judgement:
     limit, bars, words = correlation_limit(rows["pattern"].nunique()), {}, []
     for name, part in rows.groupby("dataset", sort=False):
         found = correlation(part)
-        bars[f"{NAMES[name]}: correlation above {limit:.3f}, over networks"] = [Bar(found, limit)]
-        words.append(f"{NAMES[name]} {found.mean:.2f}")
+        bars[f"{DATA[name]}: correlation above {limit:.3f}, over networks"] = [Bar(found, limit)]
+        words.append(f"{DATA[name]} {found.mean:.2f}")
     lowest = min((one[0].found for one in bars.values()), key=lambda one: one.low)
     return by_trial(
         checks(bars), "Pearson " + ", ".join(words), lowest, rows, sources(rows), note,
@@ -187,7 +186,7 @@ def _cells(rows: pd.DataFrame, by: Sequence[str], column: str) -> list[_Cell]:
     cells = []
     for key, part in rows.groupby(list(by), sort=False):
         of = {name: r.set_index("trial")[column] for name, r in part.groupby("network", sort=False)}
-        title = NAMES[key[0]] if len(key) == 1 else f"{key[1]} on {NAMES[key[0]]}"
+        title = DATA[key[0]] if len(key) == 1 else f"{key[1]} on {DATA[key[0]]}"
         cells.append(_Cell(title, of))
     return cells
 
@@ -258,7 +257,7 @@ def few_and_small(rows: pd.DataFrame, note: str = "") -> Judgement:
             if net in cell.of:
                 bars[f"{cell.title}: {words} below {NOTHING}"] = [bar(-cell.of[net], -NOTHING)]
     means = rows.groupby(["dataset", "network"], sort=False)["excess"].mean()
-    words = ", ".join(f"{net} {NAMES[name]} {value:+.3f}" for (name, net), value in means.items())
+    words = ", ".join(f"{net} {DATA[name]} {value:+.3f}" for (name, net), value in means.items())
     there = set(rows["network"])
     return by_trial(
         checks(bars), f"excess of S3: {words}; interval: MLP minus CNN, last data set", gap, rows,
@@ -289,20 +288,20 @@ def sensitive_and_susceptible(rows: pd.DataFrame, note: str = "") -> Judgement:
             continue
         kept = welch(of["area", "mlp"], of["area", "cnn"])
         taken = welch(of["excess", "mlp"], of["excess", "cnn"])
-        order[f"Fig. 15, {NAMES[name]}: the MLP suffers less"] = bool(kept.low > 0)
+        order[f"Fig. 15, {DATA[name]}: the MLP suffers less"] = bool(kept.low > 0)
         if kept.low > 0:  # the CNN is the sensitive one
             taken = stats.Interval(-taken.mean, -taken.high, -taken.low)
         elif not kept.high < 0:
             taken = stats.Interval(taken.mean, np.nan, np.nan)
-        bars[f"{NAMES[name]}: the more sensitive network has the larger excess"] = [Bar(taken, 0)]
-        words.append(f"{NAMES[name]} {taken.mean:+.3f} (areas apart by {abs(kept.mean):.3f})")
+        bars[f"{DATA[name]}: the more sensitive network has the larger excess"] = [Bar(taken, 0)]
+        words.append(f"{DATA[name]} {taken.mean:+.3f} (areas apart by {abs(kept.mean):.3f})")
         last = taken
     if not bars:
         raise KeyError("a data set with area and excess of an MLP and a CNN")
     ends = (last.low, last.high)
     return Judgement(
         checks(bars), f"excess of the more minus the less sensitive network: {', '.join(words)}",
-        ends, rows["trial"].nunique(), " and ".join(NAMES[n] for n in rows["dataset"].unique()),
+        ends, rows["trial"].nunique(), " and ".join(DATA[n] for n in rows["dataset"].unique()),
         note, side=order, excluded=excluded(bars),
     )  # fmt: skip
 
@@ -343,7 +342,7 @@ def optimisers(rows: pd.DataFrame, note: str = "") -> Judgement:
     bars, leads = {}, []
     for name, part in way_minus_adam(rows, "SGD").groupby("dataset", sort=False):
         lead = -stats.per_trial(part["difference"], part["trial"])
-        bars[f"{NAMES[name]}: Adam above SGD, and by less than {ALIKE}"] = [
+        bars[f"{DATA[name]}: Adam above SGD, and by less than {ALIKE}"] = [
             bar(lead, 0),
             bar(-lead, -ALIKE),
         ]

@@ -6,23 +6,25 @@ A method's level is chosen on some trials (`chosen`) and judged on others (`comp
 lucky level gains nothing. Intervals are Student's over trials.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from pandas.api.typing import DataFrameGroupBy
 
 from helpers import stats
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
+from helpers.claims.part2.score import DATA
 
 TOLERABLE = 0.02  # clean accuracy that a method may cost, the same for all
 KEPT = 0.7  # "weakened": the excess is at most this share of that without the method
 REMOVED = 0.01  # "removed": the excess is at most this, one test image in a hundred
+BOTH = {"mnist", "fashion_mnist"}  # the data sets on which a method has to help
 CLAIMED, CLIPS = ("noise", "weight decay"), ("clip value", "clip norm")
 NEEDS = ("dataset", "pattern", "method", "level", "spurious", "trial", "score", "clean_accuracy",
          "spurious_accuracy")  # fmt: skip
-_TITLES = {"mnist": "MNIST", "mnist5k": "MNIST subset", "fashion_mnist": "Fashion-MNIST"}
 Levels = Mapping[tuple[str, str], Mapping[str, float]]  # by data set and pattern, by method
 
 
@@ -90,33 +92,38 @@ def chosen(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
 # -- one cell: a data set, a pattern, a method at its level, and n --------------------------------
 
 
+def _ends(groups: DataFrameGroupBy, column: str, level: float) -> pd.DataFrame:
+    """Means of a column with Student's intervals; of a cell with a diverged network, no ends."""
+    of = functools.partial(stats.mean_ci, level=level)
+    unknown = stats.Interval(math.nan, -math.inf, math.inf)
+    made = {
+        key: stats.interval_from(values, of, none=math.inf) if values.notna().all() else unknown
+        for key, values in groups[column]
+    }
+    index = pd.MultiIndex.from_tuples(made, names=groups.keys)
+    return pd.DataFrame(list(made.values()), index, [column, f"{column}_low", f"{column}_high"])
+
+
 def cells(table: pd.DataFrame) -> pd.DataFrame:
     """What `compared` says of each data set, pattern, method and n, over its trials.
 
     Columns: means and 95 % intervals (`lost_low`, `lost_high`) of `lost`, `gain`, `change` and
     `contrast`; mean and 90 % interval of the `excess` and of `plain`, which together with a bound
     make a test of equivalence at 5 %. `learnt`: without a method the excess is above `REMOVED`,
-    so that there is something to weaken.
+    so that there is something to weaken. `sure_low`, `sure_high`: the interval of the excess for
+    that test at 5 % over all learnt cells of the table together (Bonferroni), so that a lucky one
+    does not count as removed.
     """
-    groups = table[table["method"] != "none"].groupby(
-        ["dataset", "pattern", "method", "spurious"], sort=False
-    )
-    trials = groups.size()
-    if not len(trials):
+    keys = ["dataset", "pattern", "method", "spurious"]
+    groups = table[table["method"] != "none"].groupby(keys, sort=False)
+    if not len(groups):
         raise LookupError("a method beside networks without one")
-    found = pd.DataFrame({"trials": trials, "level": groups["level"].first()})
-    for column in ("lost", "gain", "change", "contrast", "excess", "plain"):
-        level = 0.9 if column in ("excess", "plain") else 0.95
-        mean = groups[column].mean().where(groups[column].count() == trials)  # one diverged: NaN
-        half = groups[column].sem() * student.ppf((1 + level) / 2, trials - 1)
-        found[column] = mean
-        found[f"{column}_low"] = (mean - half).fillna(-math.inf)  # nothing is known
-        found[f"{column}_high"] = (mean + half).fillna(math.inf)
-    return found.assign(learnt=found["plain_low"] > REMOVED)
-
-
-def _state(yes: pd.Series, no: pd.Series) -> pd.Series:
-    return pd.Series(np.select([no, yes], ["no", "yes"], "open"), index=yes.index)
+    parts = [_ends(groups, column, 0.95) for column in ("lost", "gain", "change", "contrast")]
+    parts += [_ends(groups, column, 0.9) for column in ("excess", "plain")]
+    found = pd.concat([groups.size().rename("trials"), groups["level"].first(), *parts], axis=1)
+    found["learnt"] = found["plain_low"] > REMOVED
+    sure = _ends(groups, "excess", 1 - 0.1 / max(int(found["learnt"].sum()), 1))
+    return found.assign(sure_low=sure["excess_low"], sure_high=sure["excess_high"])
 
 
 def weakened(found: pd.DataFrame) -> pd.Series:
@@ -126,27 +133,22 @@ def weakened(found: pd.DataFrame) -> pd.Series:
     most `TOLERABLE`. No: the interval of one of the three excludes it.
     """
     yes = (found["contrast_high"] < 0) & (found["gain_low"] > 0)
+    yes &= found["lost_high"] <= TOLERABLE
     no = (found["contrast_low"] > 0) | (found["gain_high"] < 0) | (found["lost_low"] > TOLERABLE)
-    return _state(yes & (found["lost_high"] <= TOLERABLE), no)
-
-
-def _wider(row: pd.Series) -> tuple[float, float]:
-    """The 95 % interval of an excess whose 90 % interval `cells` has."""
-    half = (row["excess_high"] - row["excess"]) * np.divide(
-        *student.ppf([0.975, 0.95], max(row["trials"] - 1, 1))
-    )
-    return row["excess"] - half, row["excess"] + half
+    return pd.Series(np.select([no, yes], ["no", "yes"], "open"), index=found.index)
 
 
 def remaining(found: pd.DataFrame) -> pd.Series:
-    """Y17 in one cell: "removed", "left" or "open".
+    """Y17 in one cell: "left", "trace", "removed" or "open", by intervals of `cells`.
 
-    Removed: the 90 % interval of the excess is inside ±`REMOVED`. Left: it is above 0, and not so.
+    Left and trace: the 90 % interval of the excess is above 0; a trace is inside ±`REMOVED`, but
+    not nothing. Removed: not above 0, and inside ±`REMOVED`, corrected over the cells.
     """
-    gone = found[["excess_low", "excess_high"]].abs().max(axis=1) < REMOVED
-    return _state(found["excess_low"] > 0, gone).map(
-        {"yes": "left", "no": "removed", "open": "open"}
-    )
+    above = found["excess_low"] > 0
+    small = found["excess_high"] < REMOVED
+    gone = found[["sure_low", "sure_high"]].abs().max(axis=1) < REMOVED
+    states = np.select([above & small, above, gone], ["trace", "left", "removed"], "open")
+    return pd.Series(states, index=found.index)
 
 
 def pooled(mine: pd.DataFrame, column: str) -> stats.Interval:
@@ -162,7 +164,7 @@ def pooled(mine: pd.DataFrame, column: str) -> stats.Interval:
 
 def _name(key: tuple) -> str:
     dataset, pattern, method, n = key
-    return f"{method}, {_TITLES.get(dataset, dataset)}, {pattern}, n = {n}"
+    return f"{method}, {DATA.get(dataset, dataset)}, {pattern}, n = {n}"
 
 
 def _listed(keys: pd.MultiIndex) -> str:
@@ -189,6 +191,12 @@ def _judged(rows: pd.DataFrame, levels: Levels, methods: Sequence[str]) -> pd.Da
     return table
 
 
+def _learnt(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the cells that are learnt."""
+    keys = pd.MultiIndex.from_frame(table[list(found.index.names)])
+    return table[keys.isin(found.index)]
+
+
 def _nothing(rows: pd.DataFrame, table: pd.DataFrame) -> Judgement:
     """No pattern is learnt even without a method: there is nothing to prevent."""
     plain = pooled(table, "plain")
@@ -201,8 +209,9 @@ def _nothing(rows: pd.DataFrame, table: pd.DataFrame) -> Judgement:
 def regularised(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
     """A level of noise and one of weight decay weaken the pattern at little cost.
 
-    A check for each pattern and n that is learnt without a method; in it, both methods on all data
-    sets must be `weakened`.
+    A check for each pattern and n that is learnt without a method; in it, both methods must have
+    `weakened` the pattern on all data sets on which it is learnt. One data set alone is named in
+    the check, and then the claim holds in part at most.
     """
     table = _judged(rows, levels, CLAIMED)
     found = cells(table)
@@ -210,13 +219,14 @@ def regularised(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement
     if not len(found):
         return _nothing(rows, table)
     states = weakened(found)
-    groups = states.groupby(level=["pattern", "spurious"])
-    checks = {
-        f"{pattern}, n = {n}: weakened by noise and by weight decay ({len(mine)} cells)": (
-            mine == "yes"
-        ).all()
-        for (pattern, n), mine in groups
-    }
+    checks, refuted, whole = {}, [], []
+    for (pattern, n), mine in states.groupby(level=["pattern", "spurious"]):
+        there = mine.index.unique("dataset")
+        whole.append(set(there) >= BOTH)
+        alone = "" if whole[-1] else f", {' and '.join(DATA[name] for name in there)} alone"
+        name = f"{pattern}, n = {n}{alone}: weakened by noise and by weight decay"
+        checks[f"{name} ({len(mine)} cells)"] = bool((mine == "yes").all())
+        refuted.append(bool((mine == "no").any()))
     change = pooled(table, "change")
     return by_trial(
         checks,
@@ -227,7 +237,8 @@ def regularised(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement
         table,
         sources(rows),
         f"Not met: {_told(states, 'no')}. Open: {_told(states, 'open')}. {note}".strip(),
-        excluded=bool(groups.agg(lambda mine: (mine == "no").any()).all()),
+        side={"each of these patterns and n is learnt on both data sets": all(whole)},
+        excluded=all(refuted),
     )
 
 
@@ -236,7 +247,8 @@ def clipping(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
     """Clipping does not weaken the pattern, by value or by norm.
 
     A check for each way and n: more than `KEPT` of the excess is kept on average (the interval
-    excludes less), and in no cell is it weakened at a tolerable cost.
+    excludes less), and in no cell is it weakened at a tolerable cost. Where no check holds, one
+    weakened cell is enough against the claim.
     """
     table = _judged(rows, levels, CLIPS)
     found = cells(table)
@@ -244,14 +256,11 @@ def clipping(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
     if not len(found):
         return _nothing(rows, table)
     weak = (found["contrast_high"] < 0) & (found["lost"] <= TOLERABLE)
-    learnt = table.set_index(["dataset", "pattern", "method", "spurious"])
-    learnt = learnt[learnt.index.isin(found.index)].reset_index()
-    checks, refuted = {}, []
+    learnt, checks = _learnt(table, found), {}
     for (method, n), mine in weak.groupby(level=["method", "spurious"]):
         kept = pooled(learnt[(learnt["method"] == method) & (learnt["spurious"] == n)], "contrast")
         by = method.replace("clip", "by")
         checks[f"{by}, n = {n}: not weakened ({len(mine)} cells)"] = kept.low > 0 and not mine.any()
-        refuted.append(bool(mine.any()))
     change = {m: pooled(table[table["method"] == m], "change") for m in table["method"].unique()}
     together = pooled(table, "change")
     told = "; ".join(f"{m.replace('clip', 'by')} {c.mean:+.3f}" for m, c in change.items())
@@ -263,7 +272,7 @@ def clipping(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
         table,
         sources(rows),
         f"Weakened at a tolerable cost: {_listed(weak.index[weak])}. {note}".strip(),
-        excluded=any(refuted),
+        excluded=bool(weak.any()),
     )
 
 
@@ -271,7 +280,9 @@ def clipping(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
 def removal(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
     """None of the three methods removes the correlation, at each n by itself.
 
-    A check for each n: in every cell in which the pattern is learnt something is left.
+    A check for each n: in every cell in which the pattern is learnt something is left, be it a
+    trace, since the claim is that nothing is *completely* removed. A cell that is shown to be
+    removed refutes it.
     """
     table = _judged(rows, levels, (*CLAIMED, *CLIPS))
     found = cells(table)
@@ -279,22 +290,25 @@ def removal(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
     if not len(found):
         return _nothing(rows, table)
     states = remaining(found)
-    groups = states.groupby(level="spurious")
     checks = {
-        f"n = {n}: something is left in all {len(mine)} cells": (mine == "left").all()
-        for n, mine in groups
+        f"n = {n}: something is left in all {len(mine)} cells": bool(
+            mine.isin(("left", "trace")).all()
+        )
+        for n, mine in states.groupby(level="spurious")
     }
-    least = found["excess"].idxmin()
-    row = found.loc[least]
+    least, count = found["excess"].idxmin(), states.value_counts()
+    told = ", ".join(f"{word} in {count.get(word, 0)}" for word in ("trace", "open", "removed"))
+    rest = pooled(_learnt(table, found), "excess")
     return by_trial(
         checks,
-        f"removed in {(states == 'removed').sum()}, left in {(states == 'left').sum()} of "
-        f"{len(states)} cells; smallest excess {row['excess']:+.4f} ({_name(least)})",
-        stats.Interval(row["excess"], *_wider(row)),
+        f"excess {rest.mean:+.3f} of {found['plain'].mean():.3f} left, mean over the {len(found)} "
+        f"cells; plainly left in {count.get('left', 0)}, {told}; smallest "
+        f"{found.loc[least, 'excess']:+.4f} ({_name(least)})",
+        rest,
         table,
         sources(rows),
-        f"Removed: {_told(states, 'removed')}. Open: {_told(states, 'open')}. {note}".strip(),
-        boundary=REMOVED,
+        f"Removed: {_told(states, 'removed')}. A trace: {_told(states, 'trace')}. Open: "
+        f"{_told(states, 'open')}. {note}".strip(),
         excluded=bool((states == "removed").any()),
     )
 
@@ -334,7 +348,7 @@ def same_trend(
         falls = [*(mine["high"] < 0), down[method]]
         rises = [*(mine["low"] > 0), up[method]]
         patterns = " and ".join(mine.index.get_level_values("pattern"))
-        name = f"{method}, {_TITLES.get(dataset, dataset)}: {patterns} and the linear model fall"
+        name = f"{method}, {DATA.get(dataset, dataset)}: {patterns} and the linear model fall"
         checks[name] = all(falls) and len(mine) == 2
         refuted.append(any(falls) and any(rises))
     change = pooled(table, "change")

@@ -211,7 +211,7 @@ def test_means_leave_out_one_and_clean():
     ("text", "fault", "claim", "kind"),
     [
         ("equal > most", "equal >= most", "Y25", "near"),
-        ("bar(-lead, -ALIKE),", "bar(lead, -ALIKE),", "Y24", "near"),
+        ("bar(-lead, -ALIKE)]", "bar(lead, -ALIKE)]", "Y24", "near"),
         ("bar(-cell.of[net], -NOTHING)", "bar(cell.of[net], -NOTHING)", "Y21", "near"),
         ('welch(cell.of[name], cell.of["cnn"]) for name in MLPS',
          'welch(cell.of[name], cell.of["cnn"]) for name in MLPS[1:]', "Y20", "near"),

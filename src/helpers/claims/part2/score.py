@@ -194,11 +194,8 @@ def three_images(rows: pd.DataFrame) -> Judgement:
     """
     found = {title: few(part) for title, part in panels(rows).items()}
     judged = {title: one for title, one in found.items() if one.networks >= LEAST}
-    p = (
-        dict(zip(judged, stats.power.holm([one.p for one in judged.values()]), strict=True))
-        if (judged)
-        else {}
-    )
+    corrected = stats.power.holm([one.p for one in judged.values()]) if judged else []
+    p = dict(zip(judged, corrected, strict=True))
     checks = {
         f"{title}, {one.epochs} epochs: rise {one.rise.mean():.2f}, p = {p[title]:.2g}":
         p[title] < 0.05 and one.rise.mean() > LEARNT

@@ -332,8 +332,7 @@ _CASE = ["dataset", "pattern", "spurious"]
 def way_minus_adam(rows: pd.DataFrame, way: str) -> pd.DataFrame:
     """Score with a way of training minus the score with Adam: `difference`, by case and trial."""
     sides = [rows[rows["way"] == name] for name in (way, "Adam")]
-    found = stats.paired(*sides, "score", [*_CASE, "trial"]).rename("difference")
-    return found.reset_index()
+    return stats.paired(*sides, "score", [*_CASE, "trial"]).rename("difference").reset_index()
 
 
 @rule("Y24", needs=("dataset", "pattern", "spurious", "trial", "way", "score", "data_source"))

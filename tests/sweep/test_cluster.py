@@ -24,7 +24,7 @@ needs_dask = pytest.mark.skipif(
 )
 
 # how many processes the test of kills kills: KILLS=50 for a thorough one
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "1"))
 
 CLIENT = """
 import os, sys, time

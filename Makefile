@@ -31,7 +31,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 NOISE := grep -v -E "^WARNING: Location '?file:|is ignored: it is neither a file nor a directory" >&2 || true
 BOOK := .venv/bin/python -m helpers.book
 DATA_OPTION = $(if $(DATA),--data-dir $(call quoted,$(DATA)))
-PINS := requirements.lock book/requirements.lock pyproject.toml
+PINS := requirements.txt book/requirements.txt constraints.txt pyproject.toml
 
 # An environment knows where it lies: one that was copied or moved would run the code of its old place.
 # One whose Python has gone from the machine is made anew.
@@ -40,7 +40,7 @@ define ENVIRONMENT
 @if test -x $(@D)/bin/python; then $(@D)/bin/python -c "$$SUPPORTED" $(@D); else \
   $(call quoted,$(PYTHON)) -c "$$SUPPORTED" $(@D) && rm -rf $(@D) && \
   echo "Making $(@D)$(1)" && $(call quoted,$(PYTHON)) -m venv $(@D); fi
-@$(@D)/bin/python $(PIP) --require-hashes -r $(2) 2> >($(NOISE))
+@$(@D)/bin/python $(PIP) -r $(2) -c constraints.txt 2> >($(NOISE))
 @$(@D)/bin/python $(PIP) -e . --no-deps 2> >($(NOISE))
 @pwd -P > $@
 endef
@@ -68,10 +68,10 @@ help: ## list the targets
 	@echo "           JOBS=1 (sweeps in parallel) SAMPLE=3 (audited cells) PYTHON=python3"
 
 .venv/.stamp: $(PINS) $(call moved,.venv/.stamp)
-	$(call ENVIRONMENT, (the first time takes minutes: torch is large),requirements.lock)
+	$(call ENVIRONMENT, (the first time takes minutes: torch is large),requirements.txt)
 
 .venv-html/.stamp: $(PINS) $(call moved,.venv-html/.stamp)
-	$(call ENVIRONMENT,,book/requirements.lock)
+	$(call ENVIRONMENT,,book/requirements.txt)
 
 setup: .venv/.stamp ## create or update the environment .venv
 

@@ -10,8 +10,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from helpers.project import project_root
 
@@ -148,40 +146,6 @@ def test_pip_and_python_take_nothing_from_the_shell(checkout, tmp_path):
     lines = set(seen.read_text().splitlines())
     assert {"PIP_USER=0", "PYTHONNOUSERSITE=1"} <= lines
     assert not [line for line in lines if line.endswith("=/foreign")]
-
-
-def pinned(name):
-    """Package -> version, for this project's usual environment; other platforms' lines are left."""
-    usual = {"python_full_version": "3.11.7", "python_version": "3.11", "sys_platform": "linux",
-             "platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix",
-             "implementation_name": "cpython",
-             "platform_python_implementation": "CPython"}  # fmt: skip
-    found = {}
-    for line in (ROOT / name).read_text().replace("\\\n", "").splitlines():
-        text = line.partition(" --hash")[0].strip()
-        if text and text[0] not in "#-":
-            asked = Requirement(text)
-            if asked.marker is None or asked.marker.evaluate(usual):
-                found[canonicalize_name(asked.name)] = str(asked.specifier).removeprefix("==")
-    return found
-
-
-@pytest.mark.parametrize("folder", ["", "book/"])
-def test_the_lock_is_that_of_the_requirements(folder):
-    locked, asked = pinned(f"{folder}requirements.lock"), pinned(f"{folder}requirements.txt")
-    again = "renew it by the command at its top"
-    assert {name: locked.get(name) for name in asked} == asked, again
-    listed = pinned("constraints.txt")
-    left = {name: version for name, version in locked.items() if listed.get(name) != version}
-    of_torch = ("torch", "nvidia", "triton", "cuda")
-    assert [name for name in left if not name.startswith(of_torch)] == [], again
-
-
-@pytest.mark.parametrize("name", ["requirements.lock", "book/requirements.lock"])
-def test_every_package_of_the_lock_has_its_hashes(name):
-    entries = (ROOT / name).read_text().replace("\\\n", "").splitlines()
-    entries = [line for line in entries if not line.startswith("#")]
-    assert entries and all("--hash=sha256:" in line and "==" in line for line in entries)
 
 
 def test_every_environment_can_be_installed_from_one_set_of_pins():

@@ -68,10 +68,10 @@ def ratio(asked: np.ndarray, known: np.ndarray, judges: np.ndarray) -> np.ndarra
     Raises:
         ValueError: fewer than three of the attacker's own networks for some image.
 
-    >>> known = np.tile([0.0, 1.0, 2.0, 3.0], (4, 1))
-    >>> other = ~np.eye(4, dtype=bool)
-    >>> ratio(np.full((4, 4), 3.0), known, other)[3, 3]
-    2.0
+    >>> known = np.tile([0.0, 1.0, 2.0, 3.0, 4.0], (5, 1))
+    >>> other = ~np.eye(5, dtype=bool)
+    >>> float(ratio(np.full((5, 5), 4.0), known, other)[4, 3])  # by networks 0, 1 and 2
+    3.0
     """
     images = np.arange(len(asked))
     found = np.empty(asked.shape)

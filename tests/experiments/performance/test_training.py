@@ -69,6 +69,7 @@ def test_the_floor_computes_every_product(monkeypatch):
 
 
 def test_adam_moves_every_weight():
+    torch.manual_seed(0)  # one gradient in a few million is exactly zero
     step = ways.adam(2)
     (group,) = step.__self__.param_groups
     before = [p.clone() for p in group["params"]]

@@ -23,6 +23,13 @@ def table(**axes):
     return rows.assign(data_source="images")
 
 
+def trained(networks, **axes):
+    """Eight trials of each network, on the images that it is for: grey, or the three in colour."""
+    rows = table(dataset=SETS, **axes, network=networks, trial=range(8))
+    colour = rows["network"].isin(["resnet20", "resnet32", "vgg16"])
+    return rows[colour == (rows["dataset"] == "cifar10")]
+
+
 def noise(rows, kind, size=0.01, seed=2):
     size = 3.0 if kind == "nothing" else size
     return np.random.default_rng(seed).normal(0, size, len(rows))
@@ -55,9 +62,7 @@ LEVELS = {"small mlp": 0.5, "mlp": 0.5, "large mlp": 0.5, "cnn": 0.1, "resnet20"
 
 
 def kinds(kind):
-    rows = table(dataset=SETS, pattern=("S3", "R3"), network=tuple(LEVELS), trial=range(8))
-    grey = rows["dataset"] != "cifar10"
-    rows = rows[grey == ~rows["network"].isin(["resnet20", "resnet32", "vgg16"])]
+    rows = trained(tuple(LEVELS), pattern=("S3", "R3"))
     level = rows["network"].map(LEVELS)
     if kind == "false":  # size counts, the kind does not
         level = rows["network"].map({"small mlp": 0.1, "large mlp": 0.9, "resnet32": 0.5,
@@ -68,9 +73,7 @@ def kinds(kind):
 
 
 def few(kind):
-    rows = table(dataset=SETS, network=("mlp", "cnn", "resnet20", "vgg16"), trial=range(8))
-    grey = rows["dataset"] != "cifar10"
-    rows = rows[grey == rows["network"].isin(["mlp", "cnn"])]
+    rows = trained(("mlp", "cnn", "resnet20", "vgg16"))
     excess = rows["network"].map({"mlp": 0.2, "cnn": 0.02}).fillna(0.0)
     if kind == "false":
         excess = rows["network"].map({"mlp": 0.0, "cnn": 0.3}).fillna(0.4)
@@ -92,9 +95,7 @@ def sensitivity(kind, areas=(0.7, 0.5)):
 
 
 def counted(kind):
-    rows = table(dataset=SETS, network=("small mlp", "cnn", "resnet20", "vgg16"), trial=range(8))
-    grey = rows["dataset"] != "cifar10"
-    rows = rows[grey == rows["network"].isin(["small mlp", "cnn"])]
+    rows = trained(("small mlp", "cnn", "resnet20", "vgg16"))
     score = rows["network"].map({"small mlp": 0.3, "cnn": 0.1}).fillna(0.2)
     score = 0.4 - score if kind == "false" else score
     counts = dict(easy.TABLE2)

@@ -196,9 +196,8 @@ def test_the_bundle_has_a_card_a_text_and_a_record(facts):
     assert "  ✓ holds: a" in bundle["text/plain"]
 
 
-def test_the_card_of_a_rule_links_to_its_source_and_to_the_ledger(monkeypatch):
+def test_the_card_of_a_rule_leaves_links_to_the_site(monkeypatch):
     monkeypatch.setitem(RULES, "B1", None)
-    monkeypatch.delitem(RULES, "Y1", raising=False)
 
     @rule("B1", needs=("score",))
     def high(rows):
@@ -206,12 +205,8 @@ def test_the_card_of_a_rule_links_to_its_source_and_to_the_ledger(monkeypatch):
 
     made = claims.card(high(pd.DataFrame({"score": [1]})), LAPTOP)
     assert made.verdict == "reproduced" and made.profile == "laptop"
-    links = [a["href"] for tag, a in Tree(claims.card_html(made)).links]
-    assert links == ["../rules.html#rule-B1", "../ledger.html#row-B1"]
-    cell = claims.verdict(
-        "Y1", {"a": True}, effect="", interval=None, seeds=1, data="d", run=LAPTOP
-    )
-    assert [a["href"] for _, a in Tree(claims.card_html(cell)).links] == ["../ledger.html#row-Y1"]
+    # in Jupyter they would lead nowhere
+    assert Tree(claims.card_html(made)).links == []
 
 
 def test_a_judgement_without_a_rule_or_with_an_unknown_claim_makes_no_card():

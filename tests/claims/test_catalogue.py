@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.claims import FIXED, ORIGINS, OURS, PAPERS, UNRECORDED, Claim, load
+from helpers.claims import FIXED, ORIGINS, OURS, PAPERS, UNRECORDED, Claim, Reported, load
 
 THE_BOOK = Path(__file__).resolve().parents[2] / "book" / "claims.yml"
 # of these parts nobody has recorded yet where the statements come from; each change that looks into
@@ -107,3 +107,45 @@ def test_what_calls_itself_ours_is_counted_as_ours():
     known = load(THE_BOOK).values()
     ours = {claim.id for claim in known if claim.where.startswith("our ")}
     assert ours <= {claim.id for claim in known if claim.whose == OURS}
+
+
+REPORTED = "reported:\n  B1: {number: '0.5', known: second-hand, source: a note}\nclaims:"
+
+
+def test_what_a_paper_reports_stands_beside_its_claim(book):
+    path = book / "claims.yml"
+    plain = load()["B1"]
+    path.write_text(path.read_text().replace("claims:", REPORTED))
+    found = load()
+    assert found["B1"].reported == Reported("0.5", "second-hand", "a note")
+    assert found["B1"].reported.told == "second-hand: a note"
+    assert found["B2"].reported is None
+    # executed copies show neither: they need not be made again for it
+    assert repr(found["B1"]) == repr(plain)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("B1: {", "B9: {", "reported for claim B9: there is no such claim"),
+        ("known: second-hand", "known: inferred", "known is 'inferred': expected one of read"),
+        ("number: '0.5', ", "", "B1: expected number, known and source"),
+        ("source: a note", "source: ''", "B1: expected number, known and source"),
+        ("{number: '0.5', known: second-hand, source: a note}", "0.5", "B1: expected number"),
+        ("B1: {", "B2: {", "the claim is ours: no paper reports a number for it"),
+    ],
+)
+def test_a_number_that_nobody_is_known_to_report_is_refused(book, old, new, message):
+    path = book / "claims.yml"
+    ours = path.read_text().replace("origin: inferred", "origin: ours")
+    path.write_text(ours.replace("claims:", REPORTED.replace(old, new)))
+    with pytest.raises(ValueError, match=message):
+        load()
+
+
+def test_the_papers_numbers_in_the_book_say_how_they_are_known():
+    found = {c.id: c.reported for c in load(THE_BOOK).values() if c.reported}
+    assert len(found) >= 10
+    assert {one.known for one in found.values()} == {"read", "second-hand", "code"}
+    # nobody has read the third paper's tables
+    assert all(one.known != "read" for claim, one in found.items() if claim.startswith("M"))

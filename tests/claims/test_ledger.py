@@ -1,8 +1,10 @@
 """The ledger that is made of claims and verdicts."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -25,6 +27,7 @@ from helpers.claims import (
 from helpers.claims.judgement import NOT_TESTED
 from helpers.project import Run
 
+ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = Run("laptop", "cpu", 0, None)
 SMOKE = Run("smoke", "cpu", 0, None)
 pytestmark = pytest.mark.usefixtures("book")
@@ -166,3 +169,15 @@ def test_the_rule_of_a_claim(book, monkeypatch):
         rule_of("Y1")
     with pytest.raises(ValueError, match="unknown claim 'B9'"):
         rule_of("B9")
+
+
+def test_the_rules_of_every_part_are_found_without_being_named():
+    """A part that is added needs no entry in a list."""
+    script = (
+        "import pathlib, helpers.claims as c; found = c.rule_of('B1').__module__\n"
+        "parts = {p.stem for p in pathlib.Path(c.__file__).parent.glob('part*')}\n"
+        "here = {rule.__module__.split('.')[2] for rule in c.RULES.values()}\n"
+        "assert parts == here and len(parts) >= 4, (parts, here)"
+    )
+    environment = os.environ | {"BOOK_ROOT": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)

@@ -5,8 +5,8 @@ HTML of a card, for style sheets: ``div.claim-card.verdict-<verdict with hyphens
 (``span.claim-id``, ``span.claim-paper``, ``span.claim-badge``), ``p.claim-smoke``,
 ``p.claim-statement``, ``p.claim-origin`` (who says so, and ``origin-inferred`` or its like as a
 second class), ``p.claim-test``, ``ul.claim-checks`` (``li.holds`` or ``li.fails``),
-``dl.claim-facts`` (one ``div`` with ``dt`` and ``dd`` a fact), ``p.claim-note`` and
-``p.claim-links``.
+``dl.claim-facts`` (one ``div`` with ``dt`` and ``dd`` a fact) and ``p.claim-note``. The site adds
+the links to the evidence when it is built, so that they fit every edition.
 """
 
 import html
@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from helpers.claims.catalogue import Claim, known, maths_html
-from helpers.claims.judgement import NOT_REPRODUCED, NOT_TESTED, RULES, Judgement
+from helpers.claims.judgement import NOT_REPRODUCED, NOT_TESTED, Judgement
 from helpers.project import Run
 
 MIME = "application/vnd.spurious-book.verdict+json"
@@ -130,7 +130,6 @@ def card_html(verdict: Verdict) -> str:
         _checks_html(verdict.checks),
         _facts_html(verdict),
         f'<p class="claim-note">{maths_html(verdict.note)}</p>' if verdict.note else "",
-        _links_html(claim.id),
         "</div>",
     ]
     return "\n".join(part for part in parts if part)
@@ -162,17 +161,6 @@ def _checks_html(checks: Mapping[str, bool]) -> str:
         for name, holds in checks.items()
     ]
     return f'<ul class="claim-checks">{"".join(items)}</ul>' if items else ""
-
-
-def _links_html(claim_id: str) -> str:
-    """Where the card leads: the row of the ledger, and the source of the rule if it is a function.
-
-    The book's pages of chapters lie one folder below these two.
-    """
-    links = [f'<a href="../ledger.html#row-{claim_id}">ledger</a>']
-    if claim_id in RULES:
-        links.insert(0, f'<a href="../rules.html#rule-{claim_id}">the rule that decided</a>')
-    return f'<p class="claim-links">{" · ".join(links)}</p>'
 
 
 def _facts_html(verdict: Verdict) -> str:

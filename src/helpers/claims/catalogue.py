@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,37 @@ MATHS = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL)
 ORIGINS = ("read", "second-hand", "code", "inferred", "ours")
 # those of them that mean nothing until somebody is named
 _NAMED = ("second-hand", "code")
+# how a number of the paper is known
+REPORTED = ("read", "second-hand", "code")
 # when the rule that decides was fixed
 FIXED = ("before", "after a pilot", "after the result")
 # whose a claim is: claims of the papers and ours are counted apart; where nobody has recorded yet
 # who makes a claim, it is counted as neither
 PAPERS, OURS, UNRECORDED = "of the papers", "ours", "origin not recorded"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the paper itself reports for a claim, where that is known.
+
+    Attributes:
+        number: the number, or numbers, with what they measure.
+        known: one of `REPORTED`: read in the paper, second-hand, or from the released code.
+        source: where it stands, or who says so.
+    """
+
+    number: str
+    known: str
+    source: str
+
+    @property
+    def told(self) -> str:
+        """In few words: how the number is known.
+
+        >>> Reported("64.0 %", "second-hand", "a note").told
+        'second-hand: a note'
+        """
+        return f"{_TOLD[self.known]}: {self.source}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,8 @@ class Claim:
         rule_fixed: one of `FIXED`; empty like `origin`.
         chapter: slug of the chapter that tests it, None while that is still to come.
         paper_name: what readers see for `paper`.
+        figure: name of the figure that shows it, where `evidence` would take another one.
+        reported: the paper's own number, None where it is not known.
     """
 
     id: str
@@ -57,6 +85,9 @@ class Claim:
     rule_fixed: str = ""
     chapter: str | None = None
     paper_name: str = ""
+    # not in `repr`, which tells of what words a card is made: neither stands on it
+    figure: str = field(default="", repr=False)
+    reported: Reported | None = field(default=None, repr=False)
 
     @property
     def whose(self) -> str:
@@ -92,7 +123,7 @@ _TOLD = {
     "ours": "our own claim, not the paper's",
 }
 _REQUIRED = ("id", "part", "paper", "statement", "where", "test")
-_OPTIONAL = ("title", "origin", "source", "rule_fixed")
+_OPTIONAL = ("title", "origin", "source", "rule_fixed", "figure")
 _RECORDED = ("origin", "rule_fixed")
 _ALLOWED = {"origin": ORIGINS, "rule_fixed": FIXED}
 
@@ -106,7 +137,8 @@ def load(
     empty or unknown, an id given twice, a lone ``$``, and, when `chapters` lists the known slugs,
     for a chapter not among them. A claim needs `origin` and `rule_fixed`, unless the file lists its
     part under ``unrecorded``; it needs a `source` where others or the code say so, and has none
-    where it is ours.
+    where it is ours. What the papers report stands under ``reported``, by claim, and is refused for
+    a claim that is not there, is ours, or does not say how the number is known.
     """
     path = Path(path) if path is not None else project_root() / "book" / "claims.yml"
     try:
@@ -134,7 +166,27 @@ def load(
             name = entry.get("id", number) if isinstance(entry, dict) else number
             raise ValueError(f"{path}, claim {name}: {error}") from error
         claims[claim.id] = claim
+    for claim_id, entry in (content.get("reported") or {}).items():
+        try:
+            reported = _reported(entry, claims.get(claim_id))
+        except ValueError as error:
+            raise ValueError(f"{path}, reported for claim {claim_id}: {error}") from error
+        claims[claim_id] = replace(claims[claim_id], reported=reported)
     return claims
+
+
+def _reported(entry: Any, claim: Claim | None) -> Reported:
+    if claim is None:
+        raise ValueError("there is no such claim")
+    if claim.whose == OURS:
+        raise ValueError("the claim is ours: no paper reports a number for it")
+    given = entry if isinstance(entry, dict) else {}
+    texts = {str(key): str(text or "").strip() for key, text in given.items()}
+    if set(texts) != {"number", "known", "source"} or not all(texts.values()):
+        raise ValueError("expected number, known and source, none of them empty")
+    if texts["known"] not in REPORTED:
+        raise ValueError(f"known is {texts['known']!r}: expected one of {', '.join(REPORTED)}")
+    return Reported(**texts)
 
 
 def _claim(entry: Any, papers: Mapping[str, str], chapters: Iterable[str] | None) -> Claim:

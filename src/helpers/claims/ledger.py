@@ -23,12 +23,16 @@ The file is a list of claims; or, to give papers readable names, a mapping::
         statement: "The alignment is bounded away from 0: $\\gamma > 0$."
         test: "mean minus bound above 5 standard errors, for every activation and N"
         chapter: 03-random-features    # left out while the chapter is still to come
+        figure: fig-alignment          # only where `evidence` would take another one
+    reported:                     # the papers' own numbers, by claim
+      B4: {number: "0.5", known: second-hand, source: "a reviewer"}
 
 Text may contain ``$…$`` maths (a literal dollar is ``\$``); `maths_html` turns it into what
 MathJax typesets both on the book's pages and in Jupyter.
 """
 
 import json
+import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -149,8 +153,9 @@ def rule_of(claim_id: str) -> Callable[..., Judgement]:
         ValueError: an unknown claim, or one whose rule is still a cell of its chapter.
     """
     # here, not above: they register their rules, and the ledger needs no SciPy
-    from helpers.claims import part1, part2, part4, part5  # noqa: F401
-
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.name.startswith("part"):
+            pkgutil.resolve_name(f"helpers.claims.{module.name}")
     claim = known(claim_id)
     if claim_id not in RULES:
         raise ValueError(f"claim {claim_id} has no rule of its own: see chapter {claim.chapter}")

@@ -207,20 +207,112 @@ def test_folded_solutions_open(visit, address, names):
             assert solution.locator(".section, p").first.is_visible(), name
 
 
-def test_the_ledger_can_be_filtered_by_verdict(visit, address):
+ROWS = """() => [...document.querySelectorAll(".claims-ledger tbody")]
+  .filter(row => row.checkVisibility())
+  .map(row => ({id: row.id.slice(4), text: row.textContent.toLowerCase(), ...row.dataset}))"""
+
+
+def test_the_ledger_is_filtered_and_the_address_keeps_it(visit, address):
+    one = visit(DESK)
+    page = one.go(f"{address}/ledger.html")
+    total = len(page.evaluate(ROWS))
+    for name in ("part", "origin", "verdict"):
+        menu = page.locator(f"#ledger-filters select[name={name}]")
+        for value in menu.locator("option").evaluate_all("all => all.map(one => one.value)"):
+            menu.select_option(value)
+            rows = page.evaluate(ROWS)
+            assert all(value in ("", row[name], row.get("whose")) for row in rows)
+            assert len(rows) == total if not value else 0 < len(rows) < total, value
+    page.locator("select[name=part]").select_option("II")
+    page.locator("select[name=verdict]").select_option("partly")
+    page.locator("input[name=q]").press_sequentially("Noise")
+    rows = page.evaluate(ROWS)
+    assert rows and all("noise" in row["text"] and row["part"] == "II" for row in rows)
+    assert f"{len(rows)} of {total} claims" == page.locator("#ledger-count").inner_text()
+    assert page.url.endswith("#part=II&verdict=partly&q=Noise")
+    # another reader, another time
+    assert visit(PHONE).go(page.url).evaluate(ROWS) == rows
+    # there and back again; the letters were one step together
+    page.locator(".claims-ledger tbody:not([hidden]) a").first.click()
+    page.wait_for_url("**/chapters/**")
+    page.go_back()
+    page.wait_for_function("() => document.querySelector('#ledger-filters').q.value === 'Noise'")
+    assert page.evaluate(ROWS) == rows
+    page.go_back()
+    page.wait_for_function("() => document.querySelector('#ledger-filters').verdict.value === ''")
+    assert {row["part"] for row in page.evaluate(ROWS)} == {"II"}
+    page.locator("#ledger-filters button[type=reset]").click()
+    assert len(page.evaluate(ROWS)) == total
+    assert one.trouble == []
+
+
+def test_the_ledger_is_sorted_by_keyboard(visit, address):
     page = visit(DESK).go(f"{address}/ledger.html")
-    rows = page.locator("table.ledger tbody tr")
-    total = rows.count()
-    for button in page.locator("input[name=ledger-filter]").all():
-        verdict = button.get_attribute("value")
-        button.evaluate("input => input.click()")
-        shown = [row for row in rows.all() if row.is_visible()]
-        assert 0 < len(shown) <= total
-        if verdict:
-            badges = {row.locator(".claim-badge").inner_text() for row in shown}
-            assert badges == {verdict}
-        else:
-            assert len(shown) == total
+    order = [row["id"] for row in page.evaluate(ROWS)]
+    menu = page.locator("select[name=verdict] option").evaluate_all("all => all.map(o => o.value)")
+    head = page.locator("th[data-sort=verdict]")
+    head.locator("button").focus()
+    for state, way in (("ascending", 1), ("descending", -1)):
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"() => document.querySelector('th[aria-sort={state}]')")
+        rows = page.evaluate(ROWS)
+        ranks = [way * menu.index(row["verdict"]) for row in rows]
+        assert ranks == sorted(ranks) and len(set(ranks)) > 2
+        assert sorted(row["id"] for row in rows) == sorted(order)
+    page.locator("select[name=sort]").select_option("")
+    assert [row["id"] for row in page.evaluate(ROWS)] == order
+
+
+def test_a_row_of_the_ledger_has_an_address_and_opens(visit, address):
+    page = visit(DESK).go(f"{address}/ledger.html#verdict=partly")
+    assert not page.locator("#row-B1").is_visible()
+    page.evaluate("location.hash = '#row-B1'")
+    page.wait_for_function("() => document.querySelector('#row-B1 details').open")
+    row = page.locator("#row-B1")
+    assert row.locator("dt", has_text="Rule").is_visible()
+    assert 0 <= row.bounding_box()["y"] < DESK["height"] / 2
+    assert page.locator("#row-B2 dt").first.is_visible() is False
+
+
+def test_the_ledger_without_scripts_shows_every_row(chromium, address):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/ledger.html")
+    bodies = page.locator(".claims-ledger tbody")
+    assert bodies.count() > 100
+    assert all(body.is_visible() for body in bodies.all()[::10])
+    assert not page.locator("#ledger-filters").is_visible()
+    page.locator("#row-Y15 summary").click()
+    assert page.locator("#row-Y15 .claim-evidence").is_visible()
+    context.close()
+
+
+def test_on_a_phone_rows_of_the_ledger_are_cards_and_nothing_is_cut(visit, address):
+    page = visit(PHONE, "dark").go(f"{address}/ledger.html#row-Y15")
+    cut = page.locator(":is(.claims-ledger, .claims-tally) :is(th, td, a)").evaluate_all(
+        """all => all.filter(one => one.checkVisibility() && !one.closest("thead"))
+          .map(one => one.getBoundingClientRect())
+          .filter(box => box.width > 0 && (box.left < 0 || box.right > innerWidth)).length"""
+    )
+    assert cut == 0
+    tops = page.locator("#row-Y15 tr:first-child > *").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().top)"
+    )
+    assert len(tops) == 5 and tops == sorted(set(tops)), "cells stand below each other"
+
+
+def test_the_tally_of_the_ledger_fits_on_one_screen(visit, address):
+    page = visit(DESK).go(f"{address}/ledger.html")
+    box = page.locator(".claims-tally").bounding_box()
+    assert box["y"] > 0 and box["y"] + box["height"] < DESK["height"]
+
+
+def test_search_finds_a_claim_by_its_number(visit, address):
+    page = visit(DESK).go(f"{address}/search.html?q=B13")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+    hits = page.locator("#search-results li > a").evaluate_all("all => all.map(one => one.href)")
+    first = [hit.partition("?")[0].rpartition("/")[2] + "#" + hit.partition("#")[2] for hit in hits]
+    assert {"05-trained-networks.html#claim-B13", "ledger.html#row-B13"} == set(first[:2])
 
 
 def test_pages_work_from_a_folder_without_a_server(visit, site, names):

@@ -80,7 +80,8 @@ def test_a_plan_is_one_row_of_the_table_of_grids(tables):
 
 
 def row(part, whose, verdict, origin):
-    return {"part": part, "whose": whose, "verdict": verdict, "origin": origin}
+    facts = {"part": part, "whose": whose, "verdict": verdict, "origin": origin}
+    return facts | {"paper_name": "P"}
 
 
 ROWS = [
@@ -90,20 +91,87 @@ ROWS = [
 ]
 
 
-def test_the_ledger_counts_claims_of_the_papers_and_ours_apart(tables):
-    shown = re.sub(r"<[^>]+>", " ", tables.counted(ROWS)).split()
-    assert " ".join(shown) == (
-        "claims reproduced partly not reproduced inconclusive not tested all "
-        "Part I of the papers (1 of them inferred by us) 1 0 0 1 0 2 "
-        "Part I ours 1 0 0 0 0 1 "
-        "all parts of the papers (1 of them inferred by us) 1 0 0 1 0 2 "
-        "all parts ours 1 0 0 0 0 1"
+@pytest.fixture
+def ledger(tables):
+    """The module of the ledger's directive."""
+    import claims_ledger
+
+    return claims_ledger
+
+
+def test_the_tally_counts_claims_of_the_papers_and_ours_apart(ledger):
+    shown = ledger.tally(ROWS)
+    told = " ".join(
+        re.sub(r"<[^>]+>", " ", re.sub(r"<span class='for-ph.*?</span>", "", shown)).split()
     )
+    assert told == (
+        "paper reproduced partly not reproduced inconclusive not tested all "
+        "Claims of the papers P Part I 1 0 0 1 0 2 1 inferred by us "
+        "Claims of our own, beside P Part I 1 0 0 0 0 1"
+    )
+    # every number leads to its rows
+    links = re.findall(r"href='([^']*)'>(\d+)", shown)
+    assert links[0] == ("#part=I&amp;origin=papers&amp;verdict=reproduced", "1")
+    assert links[-1] == ("#part=I&amp;origin=ours", "1")
 
 
-def test_the_ledger_has_a_button_for_what_occurs_and_no_sum_over_both(tables):
-    verdicts = tables.buttons(ROWS, "verdict", claims.VERDICTS)
-    assert re.findall(r"value='([^']*)'", verdicts) == ["", "reproduced", "inconclusive"]
-    whose = tables.buttons(ROWS, "whose", (claims.PAPERS, claims.UNRECORDED, claims.OURS))
-    assert re.findall(r"value='([^']*)'", whose) == ["", claims.PAPERS, claims.OURS]
-    assert not re.search(r">[^<]*\d", verdicts + whose)
+def test_a_tally_of_several_papers_has_a_line_for_all(ledger):
+    more = [*ROWS, ROWS[0] | {"part": "II", "paper_name": "Q"}]
+    shown = " ".join(re.sub(r"<[^>]+>", " ", ledger.tally(more)).split())
+    assert "all 2 reproduced 0 0 1 inconclusive 0 3 1 inferred by us" in shown
+
+
+def test_the_ledger_filters_by_what_occurs(ledger):
+    values = re.findall(r"option value='([^']*)'", ledger.filters(ROWS))
+    assert values == [
+        "", "I", "", "papers", "read", "inferred", "ours", "", "reproduced", "inconclusive",
+        "", "verdict", "origin", "fixed",
+    ]  # fmt: skip
+
+
+def test_a_row_shows_the_first_of_many_numbers(ledger):
+    assert ledger.short("one; two") == "one; two"
+    assert ledger.short(f"one; {'x' * 120}; two") == "one; …"
+    assert ledger.short("y" * 200) == "y" * 200
+
+
+def test_rules_of_a_part_are_found_where_it_is_a_file_or_a_folder(ledger, tmp_path):
+    import claims_evidence
+
+    text = '@rule("M1", needs=("a",))\ndef gap(rows):\n    return 1\n'
+    (tmp_path / "part3.py").write_text(f"import x\n\n\n{text}")
+    (tmp_path / "part6").mkdir()
+    (tmp_path / "part6" / "more.py").write_text(text.replace("M1", "Z1"))
+    found = dict(claims_evidence.rules(tmp_path))
+    assert found == {
+        "M1": ("part3.py", "part3.gap", text.rstrip()),
+        "Z1": ("part6/more.py", "part6.gap", text.rstrip().replace("M1", "Z1")),
+    }
+
+
+def test_a_paper_is_found_by_doi_or_arxiv_and_all_four_are(ledger):
+    import claims_evidence
+
+    chain = claims_evidence.Chain(BOOK, claims.load(BOOK / "claims.yml"))
+    assert chain.papers["bombari2024spurious"][0] == "https://arxiv.org/abs/2305.12100"
+    assert chain.papers["you2025silent"][0] == "https://doi.org/10.1038/s41467-025-61531-5"
+    together = next(c for c in chain.known.values() if c.paper == "together")
+    assert len(chain.written(together)) == 4
+
+
+def test_references_carry_an_address(ledger):
+    import claims_evidence
+    from pybtex.database import parse_file
+
+    entries = parse_file(BOOK / "references.bib", "bibtex").entries
+    without = {k for k, entry in entries.items() if not claims_evidence.paper_link(entry.fields)}
+    # no DOI or arXiv number is known to us for these
+    assert without <= {
+        "rahimi2007random", "cho2009kernel", "paul2007asymptotics", "golub2013matrix"
+    }  # fmt: skip
+    for key, entry in entries.items():
+        assert re.fullmatch(r"10\.\d{4,5}/\S+", entry.fields.get("doi", "10.1234/x")), key
+        number = r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}"
+        assert re.fullmatch(number, entry.fields.get("eprint", "1234.56789")), key
+        # where a field can tell it, no text does, as a text makes no link
+        assert not re.search(r"arXiv:|doi:", "".join(entry.fields.values())), key

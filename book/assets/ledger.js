@@ -80,6 +80,7 @@
     const hash = "#" + (want.toString() || "all=1");
     if (step) location.hash = hash;
     else location.replace(hash);
+    show();
   }
 
   form.addEventListener("change", event => {
@@ -93,6 +94,7 @@
   form.addEventListener("reset", event => {
     event.preventDefault();
     location.hash = "#all=1";
+    show();
   });
   heads.forEach(head => {
     const button = document.createElement("button");

@@ -61,6 +61,11 @@ def evidence(chapter: Path | str, experiments: Iterable[str]) -> dict[str, Evide
 
     Raises:
         ValueError: the file is no notebook.
+
+    >>> from helpers.project import project_root
+    >>> chapter = project_root() / "book" / "chapters" / "03-random-features.ipynb"
+    >>> evidence(chapter, ["rf_gaussian", "rf_images"])["B7"].experiments
+    ('rf_gaussian',)
     """
     path, known = Path(chapter), set(experiments)
     try:

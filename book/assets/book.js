@@ -1,0 +1,30 @@
+/* Small helps that pages can do without: text, equations, figures and colours need no script. */
+(() => {
+  /* what scrolls sideways can be reached and moved by keyboard, and says that it scrolls */
+  const boxes = [...document.querySelectorAll(
+    ".bd-article :is(div.math, .table-scroll, .pst-scrollable-table-container, div.highlight > pre)"
+    + ", .bd-article div.cell_output .text_html, .bd-article div.output pre")];
+  const name = box => box.matches("div.math") ? "Equation"
+    : box.matches("pre, .highlight") ? "Code" : "Table";
+  const mark = () => boxes.forEach(box => {
+    const scrolls = box.scrollWidth > box.clientWidth + 1;
+    if (scrolls === box.classList.contains("scrolls")) return;
+    box.classList.toggle("scrolls", scrolls);
+    if (scrolls) {
+      box.tabIndex = 0;
+      box.setAttribute("role", "region");
+      box.setAttribute("aria-label", `${name(box)}, scrolls sideways`);
+    } else for (const key of ["tabindex", "role", "aria-label"]) box.removeAttribute(key);
+  });
+  mark();
+  addEventListener("load", mark);
+  addEventListener("resize", mark);
+  document.addEventListener("toggle", mark, true);
+  /* paper has no bars to click: code stays folded, everything else opens */
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open]):not(.above-input)")];
+    opened.forEach(one => { one.open = true; });
+  });
+  addEventListener("afterprint", () => opened.forEach(one => { one.open = false; }));
+})();

@@ -30,7 +30,7 @@ BAR = re.compile(
     r'(<details class="admonition hide above-input">\s*)<summary aria-label="[^"]*">\s*'
     r'<p class="collapsed admonition-title">[^<]*</p>\s*'
     r'<p class="expanded admonition-title">[^<]*</p>\s*</summary>'
-    r"(?P<cell>.*?<pre>(?P<code>.*?)</pre>.*?</details>)(?=(?P<after>.{0,40000}))",
+    r"(?P<cell>.*?<pre>(?P<code>.*?)</pre>.*?</details>)",
     re.DOTALL,
 )
 FIGURE = re.compile(r'<span class="caption-number">(?P<number>Fig\. [\d.]+) </span>')

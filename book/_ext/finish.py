@@ -113,6 +113,12 @@ class Finisher:
             '<meta charset="utf-8" /><meta name="viewport" content="width=device-width, '
             'initial-scale=1" />', 1,
         )  # fmt: skip
+        # a page without JavaScript has the light colours; with it, the first colours are right
+        text = text.replace('data-theme="auto"', 'data-theme="light"', 1).replace(
+            'localStorage.getItem("theme") || "auto"',
+            'localStorage.getItem("theme") || (matchMedia("(prefers-color-scheme: dark)").matches'
+            ' ? "dark" : "light")',
+        )
         text = SCRIPT.sub(self.deferred, text)
         text = ICON.sub(self.icon, text)
         text = BAR.sub(self.bar, text)

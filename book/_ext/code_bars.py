@@ -45,6 +45,13 @@ def _doing(body: list[ast.stmt], columns: Sequence[str]) -> str:
     )
     if stored:
         return f"stored results of {', '.join(stored)}"
+    shown = [
+        ast.unparse(call.args[0])
+        for call, name in zip(calls, names, strict=True)
+        if name == "inspect.getsource" and call.args
+    ]
+    if shown:
+        return f"source of {', '.join(shown)}"
     made = [*(f"{part.name}()" for part in defined), *_assigned(body)]
     if made:
         return ", ".join(made[:3])

@@ -4,18 +4,25 @@
   const boxes = [...document.querySelectorAll(
     ".bd-article :is(div.math, .table-scroll, .pst-scrollable-table-container, div.highlight > pre)"
     + ", .bd-article div.cell_output .text_html, .bd-article div.output pre")];
-  const name = box => box.matches("div.math") ? "Equation"
+  const inline = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
+  const name = box => box.matches("div.math, mjx-container") ? "Equation"
     : box.matches("pre, .highlight") ? "Code" : "Table";
-  const mark = () => boxes.forEach(box => {
+  /* a formula in a line that is wider than the page becomes a box; all are measured, then changed */
+  const widen = () => inline
+    .filter(one => one.getBoundingClientRect().width > one.closest(".bd-article").clientWidth
+      || one.getBoundingClientRect().right > innerWidth)
+    .forEach(one => { one.classList.add("wide"); boxes.push(one); });
+  const mark = () => boxes.forEach((box, number) => {
     const scrolls = box.scrollWidth > box.clientWidth + 1;
     if (scrolls === box.classList.contains("scrolls")) return;
     box.classList.toggle("scrolls", scrolls);
     if (scrolls) {
       box.tabIndex = 0;
       box.setAttribute("role", "region");
-      box.setAttribute("aria-label", `${name(box)}, scrolls sideways`);
+      box.setAttribute("aria-label", `${name(box)} ${number + 1}, scrolls sideways`);
     } else for (const key of ["tabindex", "role", "aria-label"]) box.removeAttribute(key);
   });
+  widen();
   mark();
   addEventListener("load", mark);
   addEventListener("resize", mark);

@@ -25,6 +25,7 @@ bars, finish = extension("code_bars"), extension("finish")
         ('r = sweep.results("rare", run)', {}, "Code: stored results of rare"),
         ("first = 1\nsecond = first + 1", {}, "Code: second, first"),
         ("print(1)", {}, "Code: the lines printed below"),
+        ("print(inspect.getsource(theory.law))", {}, "Code: source of theory.law"),
         ("show(1)", {}, "Code: show()"),
         ("%matplotlib inline", {}, "Code"),
     ],

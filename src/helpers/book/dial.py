@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 MARKER = "range-figure"
 _WIDE, _HIGH = 560, 480
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 14, 58
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 20, 14, 58
 
 _SCRIPT = """
 (() => {

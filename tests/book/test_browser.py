@@ -27,6 +27,12 @@ WIDE = """() => [...document.querySelectorAll(".bd-article *")].filter(element =
     && !element.closest("pre, table, .math, mjx-container, .cell_output, .table-scroll");
 }).slice(0, 5).map(element => element.tagName + "." + element.className)"""
 
+# folded solutions and asides, which have equations and tables too
+UNFOLD = """() => {
+  document.querySelectorAll(".toggle-hidden").forEach(one => one.classList.remove("toggle-hidden"));
+  document.querySelectorAll("details").forEach(one => { one.open = true; });
+  dispatchEvent(new Event("resize"));
+}"""
 # equations of which a part cannot be seen: above or below their box, or beside it and no cue
 CUT_EQUATIONS = """() => [...document.querySelectorAll(".bd-article div.math")].filter(box =>
   box.getClientRects().length && (box.scrollHeight > box.clientHeight + 1
@@ -129,6 +135,7 @@ def survey(chromium, address, names) -> dict[tuple[str, str], dict]:
         for name in names:
             one.trouble = []
             page = one.go(f"{address}/{name}")
+            page.evaluate(UNFOLD)
             found[setting, name] = {
                 "formulas": page.locator("main .math").count(),
                 "typeset": page.locator("main mjx-container").count(),

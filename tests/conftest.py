@@ -22,6 +22,10 @@ hypothesis.settings.register_profile("book", deadline=None, derandomize=True, pr
 hypothesis.settings.load_profile("book")
 
 
+# tests of one rendering of the site
+SITE = ("test_site.py", "test_browser.py", "test_reading.py")
+
+
 class Scheduler(LoadScopeScheduling):
     """Says what stays in one process where tests run side by side.
 
@@ -33,7 +37,7 @@ class Scheduler(LoadScopeScheduling):
         file = nodeid.split("::", 1)[0]
         if file.endswith("test_bite.py"):
             return nodeid
-        return "site" if file.endswith(("test_site.py", "test_browser.py")) else file
+        return "site" if file.endswith(SITE) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [*sorted((ROOT / "src").rglob("*.py")), *sorted((ROOT / "book" / "_ext").glob("*.py"))]
-# pickles between a sweep and the processes that it has started itself
-OWN_PICKLES = {"worker.py", "workers.py"}
+# pickles between a sweep and the processes that it has started itself; a figure's copy of itself
+OWN_PICKLES = {"worker.py", "workers.py", "drawn.py"}
 
 
 def name_of(call: ast.Call) -> str:

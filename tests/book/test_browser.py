@@ -5,15 +5,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers.book import sliders
+from helpers.book import dial, sliders
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 # pages that Sphinx makes by itself and that have no place in the order of reading
 EXTRA = {"genindex.html", "search.html", "prf-prf.html"}
-# the script comes in when the page is there already
-LOADED = "() => window.MathJax && MathJax.startup && MathJax.startup.promise"
-TYPESET = "async () => { await MathJax.startup.promise; }"
 LEFT_RAW = r"""() => {
   const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
   const raw = [];
@@ -30,7 +27,38 @@ WIDE = """() => [...document.querySelectorAll(".bd-article *")].filter(element =
     && !element.closest("pre, table, .math, mjx-container, .cell_output, .table-scroll");
 }).slice(0, 5).map(element => element.tagName + "." + element.className)"""
 
-CURVES = "element => JSON.stringify(element.data.map(trace => trace.y))"
+# folded solutions and asides, which have equations and tables too
+UNFOLD = """() => {
+  document.querySelectorAll(".toggle-hidden").forEach(one => one.classList.remove("toggle-hidden"));
+  document.querySelectorAll("details").forEach(one => { one.open = true; });
+  dispatchEvent(new Event("resize"));
+}"""
+# equations of which a part cannot be seen: above or below their box, or beside it and no cue
+CUT_EQUATIONS = """() => [...document.querySelectorAll(".bd-article div.math")].filter(box =>
+  box.getClientRects().length && (box.scrollHeight > box.clientHeight + 1
+    || (box.scrollWidth > box.clientWidth + 1 && !(box.matches(".scrolls") && box.tabIndex === 0)))
+).map(box => box.id || box.textContent.slice(0, 40))"""
+SCROLLED_EQUATIONS = """() => [...document.querySelectorAll(".bd-article div.math.scrolls")]
+  .map(box => box.id || box.textContent.slice(0, 40))"""
+# tables that reach beyond a box around them that neither scrolls by keyboard nor shows that it does
+CUT_TABLES = """() => [...document.querySelectorAll(".bd-article table")].filter(table => {
+  const right = table.getBoundingClientRect().right;
+  if (!table.getClientRects().length) return false;
+  for (let box = table.parentElement; !box.matches(".bd-article"); box = box.parentElement) {
+    if (getComputedStyle(box).overflowX === "visible") continue;
+    if (right > box.getBoundingClientRect().right + 1)
+      return !(box.matches(".scrolls") && box.tabIndex === 0);
+  }
+  return right > innerWidth + 1;
+}).map(table => table.textContent.trim().slice(0, 40))"""
+SIDEWAYS_FIGURES = """() => [...document.querySelectorAll(".bd-article figure")].filter(figure =>
+  figure.scrollWidth > figure.clientWidth + 1
+  || [...figure.querySelectorAll("img, svg, input")].some(
+    one => one.getBoundingClientRect().right > innerWidth + 1)
+).map(figure => figure.id)"""
+SLIDERS = ", ".join(f".{marker} input[type=range]" for marker in (sliders.MARKER, dial.MARKER))
+DRAWN = """input => [...input.closest("[data-panel], .range-figure").querySelectorAll("path, g")]
+  .map(one => one.getAttribute("d") + one.getAttribute("transform")).join()"""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +74,9 @@ def names(site) -> list[str]:
 @pytest.fixture(scope="module")
 def marked(site, names) -> list[str]:
     """Addresses of the pages that have a figure with sliders."""
-    mark = f'class="{sliders.MARKER}"'
-    found = [name for name in names if mark in (site / name).read_text(encoding="utf8")]
+    marks = [f'class="{marker}"' for marker in (sliders.MARKER, dial.MARKER)]
+    texts = {name: (site / name).read_text(encoding="utf8") for name in names}
+    found = [name for name, text in texts.items() if any(mark in text for mark in marks)]
     assert found, "no page has a figure with sliders"
     return found
 
@@ -80,8 +109,6 @@ class Visit:
 
     def go(self, url):
         self.page.goto(url, wait_until="load")
-        self.page.wait_for_function(LOADED, timeout=15_000)
-        self.page.evaluate(TYPESET)
         return self.page
 
 
@@ -108,6 +135,7 @@ def survey(chromium, address, names) -> dict[tuple[str, str], dict]:
         for name in names:
             one.trouble = []
             page = one.go(f"{address}/{name}")
+            page.evaluate(UNFOLD)
             found[setting, name] = {
                 "formulas": page.locator("main .math").count(),
                 "typeset": page.locator("main mjx-container").count(),
@@ -117,6 +145,11 @@ def survey(chromium, address, names) -> dict[tuple[str, str], dict]:
                 "wide": page.evaluate(WIDE),
                 "paper": brightness(page, "body", "backgroundColor"),
                 "ink": brightness(page, "main p, main h1", "color"),
+                "cut equations": page.evaluate(CUT_EQUATIONS),
+                "scrolled equations": page.evaluate(SCROLLED_EQUATIONS),
+                "cut tables": page.evaluate(CUT_TABLES),
+                "sideways figures": page.evaluate(SIDEWAYS_FIGURES),
+                "scripts": page.evaluate("[...document.scripts].map(one => one.src)"),
                 "trouble": one.trouble,
             }
         one.context.close()
@@ -138,6 +171,31 @@ def test_equations_are_typeset_and_none_is_left_raw(survey):
         assert seen["typeset"] >= seen["formulas"], where
         assert (seen["wrong"], seen["raw"]) == (0, []), where
     assert sum(seen["typeset"] for seen in survey.values()) > 0, "the book has no formula at all"
+
+
+def test_no_page_has_a_script_for_maths_icons_or_plots(survey):
+    for where, seen in survey.items():
+        heavy = [
+            src for src in seen["scripts"] if re.search(r"(?i)mathjax|fontawesome|plotly", src)
+        ]
+        assert heavy == [], where
+
+
+def test_equations_are_whole_and_wide_ones_show_that_they_scroll(survey):
+    assert {where: seen["cut equations"] for where, seen in survey.items()
+            if seen["cut equations"]} == {}  # fmt: skip
+    # on a desk none has to
+    assert {where: seen["scrolled equations"] for where, seen in survey.items()
+            if where[0] == "desk" and seen["scrolled equations"]} == {}  # fmt: skip
+
+
+def test_no_table_is_cut_without_a_cue(survey):
+    assert {where: seen["cut tables"] for where, seen in survey.items() if seen["cut tables"]} == {}
+
+
+def test_no_figure_scrolls_sideways(survey):
+    assert {where: seen["sideways figures"] for where, seen in survey.items()
+            if seen["sideways figures"]} == {}  # fmt: skip
 
 
 def test_no_sideways_scroll_and_nothing_sticks_out(survey):
@@ -327,39 +385,36 @@ def test_pages_work_from_a_folder_without_a_server(visit, site, names):
         assert elsewhere == [], name
 
 
-def test_figures_with_sliders_are_drawn_move_and_print_as_images(visit, address, marked):
+def test_every_slider_is_moved_by_keyboard_and_says_where_it_stands(visit, address, marked):
     for name in marked:
         one = visit(PHONE)
         page = one.go(f"{address}/{name}")
-        for figure in page.locator(f".{sliders.MARKER}").all():
-            image, plot = figure.locator("> img"), figure.locator(".js-plotly-plot")
-            image.wait_for(state="hidden", timeout=15_000)
-            assert figure.locator(".scatterlayer .trace path.js-line").count() > 0, name
-            rails = figure.locator(".slider-rail-touch-rect")
-            for place, slider in enumerate(rails.all()):
-                before, shown = plot.evaluate(CURVES), plot.screenshot()
-                # the end where it does not stand already
-                at_start = plot.evaluate("(one, i) => !one.layout.sliders[i].active", place)
-                x = slider.bounding_box()["width"] - 20 if at_start else 20
-                slider.click(position={"x": x, "y": 5})
-                page.wait_for_function(
-                    f"([plot, before]) => ({CURVES})(plot) !== before",
-                    arg=[plot.element_handle(), before],
-                )
-                assert plot.screenshot() != shown, name
-            assert rails.count() > 0, name
-            page.emulate_media(media="print")
-            assert image.is_visible() and not plot.is_visible(), name
-            page.emulate_media(media="screen")
-            assert plot.is_visible() and not image.is_visible(), name
+        for slider in page.locator(SLIDERS).all():
+            assert slider.evaluate("e => e.tabIndex >= 0 && !e.disabled && !!e.labels[0]"), name
+            slider.focus()
+            page.keyboard.press("Home")
+            first, said = slider.evaluate(DRAWN), slider.get_attribute("aria-valuetext")
+            page.keyboard.press("End")
+            page.keyboard.press("ArrowLeft")
+            assert slider.evaluate(DRAWN) != first, name
+            assert slider.get_attribute("aria-valuetext") not in ("", said), name
         assert one.trouble == [], name
 
 
-def test_without_scripts_figures_with_sliders_are_images(chromium, address, marked):
-    context = chromium.new_context(java_script_enabled=False)
-    page = context.new_page()
+def test_a_name_in_a_legend_hides_its_curve(visit, address, site, names):
+    for name in names:
+        if f'class="{sliders.MARKER}"' in (site / name).read_text("utf8"):
+            page = visit(DESK).go(f"{address}/{name}")
+            figure = page.locator(f".{sliders.MARKER}").first
+            curve = figure.locator("[data-curve='0']").first
+            assert curve.evaluate("e => getComputedStyle(e).display") != "none"
+            figure.locator("[data-shows='0']").uncheck()
+            assert curve.evaluate("e => getComputedStyle(e).display") == "none"
+
+
+def test_every_figure_with_a_slider_has_a_number_and_a_caption(visit, address, marked):
     for name in marked:
-        page.goto(f"{address}/{name}")
-        for image in page.locator(f".{sliders.MARKER} > img").all():
-            assert image.is_visible() and image.bounding_box()["height"] > 100, name
-    context.close()
+        page = visit(DESK).go(f"{address}/{name}")
+        for figure in page.locator(f".{sliders.MARKER}, .{dial.MARKER}").all():
+            caption = figure.locator("xpath=ancestor::figure//figcaption")
+            assert "Fig." in caption.inner_text(), name

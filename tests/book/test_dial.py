@@ -61,6 +61,12 @@ def test_a_name_stands_above_or_below_its_point():
     assert height(MADE) < 0 < height(replace(MADE, points=(replace(first, below=True), *others)))
 
 
+def test_nothing_has_a_colour_of_one_page_only():
+    """Words and lines take the colour of the text: no white plate on dark pages."""
+    drawn = {one.get(key) for one in svg().iter() for key in ("fill", "stroke")} - {None, "none"}
+    assert drawn == {"currentColor", *(point.colour for point in MADE.points)}
+
+
 def test_a_second_run_gives_the_same_bytes():
     assert MADE._repr_html_() == replace(MADE)._repr_html_()
 

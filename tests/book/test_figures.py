@@ -35,3 +35,21 @@ def test_names_at_the_ends_of_lines_keep_their_order_and_distance(values):
     assert all(b - a >= 0.1 - 1e-12 for a, b in zip(heights, heights[1:], strict=False))
     assert all(placed[k] >= y for k, y in enumerate(values)) and min(placed.values()) == min(values)
     plt.close(fig)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as the Web Content Accessibility Guidelines define it."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [
+        v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (red, green, blue)
+    ]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+
+@pytest.mark.parametrize("colour", sorted({*figures.COLOURS.values(), figures.SKY, figures.YELLOW}))
+def test_lines_stand_out_three_to_one_from_light_and_from_dark_paper(colour):
+    for paper in ("#fffefb", "#14181b"):
+        if colour == figures.BLACK and paper == "#14181b":
+            continue  # takes the colour of the text there
+        low, high = sorted((luminance(colour), luminance(paper)))
+        assert (high + 0.05) / (low + 0.05) >= 3, paper

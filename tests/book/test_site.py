@@ -26,6 +26,7 @@ class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.ids: set[str] = set()
+        self.twice: list[str] = []
         self.links: list[str] = []
         self.loads: list[str] = []
         self.images: list[dict[str, str]] = []
@@ -33,6 +34,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         values = {key: value or "" for key, value in attrs}
+        self.twice += [values["id"]] if values.get("id") in self.ids else []
         self.ids |= {values[key] for key in ("id", "name") if values.get(key)}
         if tag == "a" and values.get("href"):
             self.links.append(values["href"])
@@ -111,6 +113,40 @@ def test_nothing_comes_from_another_host(site):
 
 def test_every_image_has_alternative_text(site):
     assert images_without_text(site) == []
+
+
+def test_no_two_elements_of_a_page_have_one_id(site):
+    assert {path.name: page.twice for path, page in pages(site).items() if page.twice} == {}
+
+
+def test_images_keep_their_place_come_late_and_open_alone(site):
+    for path, page in pages(site).items():
+        images = [image for image in page.images if "_images/" in image["src"]]
+        for image in images:
+            assert int(image["width"]) > 20 and int(image["height"]) > 20, path.name
+            assert image["loading"] == "lazy", path.name
+            assert image["src"] in page.links, path.name
+
+
+def test_bars_over_code_differ_and_say_what_it_does(site):
+    bar = re.compile(r'<span class="code-bar">([^<]*)</span>')
+    texts = [path.read_text("utf8") for path in pages(site)]
+    assert not any("Show the code" in text for text in texts)
+    found = [bar.findall(text) for text in texts]
+    assert sum(map(len, found)) > 100
+    bare = [one for bars in found for one in bars if one in ("Code", "Code: ")]
+    same = [one for bars in found for one in set(bars) if bars.count(one) > 1]
+    assert (bare, same) == ([], [])
+
+
+def test_every_explorer_of_the_sources_is_on_its_page(site):
+    calls = re.compile(r"^explorers\.(\w+)_explorer\(", re.MULTILINE)
+    shown = {source.stem: calls.findall(source.read_text("utf8")) for source in sources.sources()}
+    assert sum(map(len, shown.values())) >= 3
+    for chapter, kinds in shown.items():
+        text = (site / "chapters" / f"{chapter}.html").read_text("utf8")
+        for kind in kinds:
+            assert f'id="{kind.replace("_", "-")}-explorer" role="group"' in text, chapter
 
 
 def test_every_chapter_has_a_page_and_a_notebook_to_download(site):

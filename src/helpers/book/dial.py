@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 MARKER = "range-figure"
 _WIDE, _HIGH = 560, 480
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 14, 58
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 20, 14, 58
 
 _SCRIPT = """
 (() => {
@@ -133,10 +133,10 @@ class Dial:
         (low, high), (bottom, top) = self.limits
         ends = max(low, bottom), min(high, top)
         (x1, y1), (x2, y2) = (self.place(end, end) for end in ends)
-        parts = [f'<rect width="{_WIDE}" height="{_HIGH}" fill="#fff"/>', *self._grid()]
-        parts.append(f'<path d="M{x1} {y1}L{x2} {y2}" stroke="#000" stroke-width="1.5"/>')
+        parts = [*self._grid()]
+        parts.append(f'<path d="M{x1} {y1}L{x2} {y2}" stroke="currentColor" stroke-width="1.5"/>')
         for words, x, y in self.zones:
-            parts.append(_text(words, *self.place(x, y), "middle", fill="#666"))
+            parts.append(_text(words, *self.place(x, y), "middle"))
         for number, point in enumerate(self.points):
             parts += self._point(number, point)
         return (
@@ -153,8 +153,11 @@ class Dial:
                 here = self.place(*((value, self.limits[1][0]) if not axis else
                                     (self.limits[0][0], value)))  # fmt: skip
                 line = f"V{_TOP}" if not axis else f"H{_WIDE - _RIGHT}"
-                colour = "#888" if not power else "#e3e3e3"
-                found.append(f'<path d="M{here[0]} {here[1]}{line}" stroke="{colour}"/>')
+                opacity = ".6" if not power else ".15"
+                found.append(
+                    f'<path d="M{here[0]} {here[1]}{line}" stroke="currentColor" '
+                    f'stroke-opacity="{opacity}"/>'
+                )
                 x, y = (here[0], here[1] + 20) if not axis else (here[0] - 7, here[1] + 5)
                 found.append(_text(f"{value:g}", x, y, "end" if axis else "middle"))
         middle, centre = (_LEFT + _WIDE - _RIGHT) / 2, (_TOP + _HIGH - _BOTTOM) / 2
@@ -187,8 +190,8 @@ class Dial:
         ]
 
 
-def _text(words: str, x: float, y: float, anchor: str, fill: str = "#222", more: str = "") -> str:
+def _text(words: str, x: float, y: float, anchor: str, more: str = "") -> str:
     return (
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{fill}"{more}>'
+        f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor"{more}>'
         f"{html.escape(words)}</text>"
     )

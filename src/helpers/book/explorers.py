@@ -4,16 +4,13 @@ The one module of `helpers.book` that knows a theory: chapters show the explorer
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from helpers import theory
-from helpers.book import figures, sliders
-from helpers.book.sliders import Interactive, Panel
+from helpers.book import figures
+from helpers.book.sliders import Curve, Interactive, Panel
 from helpers.theory import Numbers
 
 # -- the alignment constants -----------------------------------------------------------------------
@@ -34,7 +31,7 @@ def alignment_explorer(alpha: float = 0.5, ratio: float = 1.0) -> Interactive:
     r"""The alignment constants :math:`\gamma_{RF}`, :math:`\gamma_{NTK}` at d = `DIM`, two panels.
 
     First panel: over N/d, with a slider for alpha. Second panel: over alpha, with a slider for N/d.
-    The traces are those of `LAWS` in its order, for the first panel, then for the second.
+    The curves are those of `LAWS` in its order.
 
     Args:
         alpha: where the first slider starts, one of `ALPHAS`.
@@ -48,29 +45,24 @@ def alignment_explorer(alpha: float = 0.5, ratio: float = 1.0) -> Interactive:
     tables = [table(key) for key in LAWS]
     panels = (
         Panel(
-            TITLES[0], "N/d", np.array(RATIOS), {"type": "log", "range": [-2, 2], "dtick": 1},
-            "α", ALPHAS, ("alpha", alpha),
+            TITLES[0], "N/d", np.array(RATIOS), (0.01, 100), True, "α", ALPHAS, ("alpha", alpha),
             lambda stop: [rows[ALPHAS.index(stop)].tolist() for rows in tables],
         ),
         Panel(
-            TITLES[1], "α", np.array(ALPHAS), {"range": [0, 1]},
-            "N/d", STOPS, ("ratio", ratio),
+            TITLES[1], "α", np.array(ALPHAS), (0, 1), False, "N/d", STOPS, ("ratio", ratio),
             lambda stop: [rows[:, RATIOS.index(stop)].tolist() for rows in tables],
         ),
     )  # fmt: skip
-    diagonal = {"type": "line", "xref": "x2", "yref": "y2", "x0": 0, "y0": 0, "x1": 1, "y1": 1}
-    diagonal |= {"line": {"color": figures.COLOURS["bound"], "dash": "dot"}}
     return Interactive(
         "alignment-explorer",
-        sliders.traces(panels, [_look(key) for key in LAWS]),
-        sliders.layout(panels, "γ", ("Random features", "NTK, φ′ ="), [diagonal]),
-        sliders.places(490, (0, 0), ((0, 0.46), (0.54, 1)), (375, 405), "left"),
-        sliders.places(960, (0, 410), ((0, 1), (0, 1)), (780, 850), "top"),
-        sliders.png(_still([panel.shown for panel in panels], alpha, ratio)),
         "Two panels of curves, one for each activation: the alignment constant gamma against the "
         f"number of samples per dimension N/d, at d = {DIM} and alpha = {alpha}, and against the "
         f"share alpha of the background, at N/d = {ratio:g}. Gamma falls with N/d step by step; it "
         "grows with alpha and stays below it.",
+        panels,
+        [_look(key) for key in LAWS],
+        "γ",
+        diagonals=(1,),
     )
 
 
@@ -83,7 +75,7 @@ def table(key: str) -> np.ndarray:
 def plain(label: str) -> str:
     r"""A label of `figures.LABELS` in plain characters.
 
-    plotly sets formulas with MathJax's SVG output alone; the book's pages have its HTML output.
+    The legend of a drawing is no place for typeset formulas.
 
     >>> plain(r"$\phi_2 = h_1 + h_2$")
     'φ₂ = h₁ + h₂'
@@ -92,50 +84,14 @@ def plain(label: str) -> str:
     return re.sub(r"_(\d)", lambda found: "₀₁₂₃₄₅₆₇₈₉"[int(found[1])], text)
 
 
-def _line(key: str) -> tuple[str, float, float]:
-    """Dash, width and opacity."""
+def _look(key: str) -> Curve:
+    """The look of one curve of `LAWS` in all panels."""
     # some NTK curves lie on one of random features (h0+h1 on phi2): thin dashes on a wide pale
     # line show both
-    return ("solid", 5, 0.5) if LAWS[key] is theory.gamma_staircase else ("dash", 2, 1)
-
-
-def _look(key: str) -> dict[str, Any]:
-    """The look of one curve of `LAWS` in all panels."""
-    dash, width, opacity = _line(key)
-    look = {"color": figures.COLOURS[key], "dash": dash, "width": width, "shape": "spline"}
-    return {
-        "name": plain(figures.LABELS[key]),
-        "opacity": opacity,
-        "line": look,
-        "legend": "legend" if LAWS[key] is theory.gamma_staircase else "legend2",
-        "legendgroup": key,
-    }
-
-
-def _still(curves: Sequence[list[list[float]]], alpha: float, ratio: float) -> Figure:
-    """The two panels for matplotlib, where the sliders start."""
-    with plt.rc_context():
-        figures.use_style()
-        figure = Figure(figsize=(8, 4.4))
-        axes = figure.subplots(1, 2, sharey=True)
-        starts = (rf"$\alpha = {alpha}$", f"$N/d = {ratio:g}$")
-        for ax, x, ys, title, start in zip(
-            axes, (RATIOS, ALPHAS), curves, TITLES, starts, strict=True
-        ):
-            for key, y in zip(LAWS, ys, strict=True):
-                dash, width, opacity = _line(key)
-                look = {"color": figures.COLOURS[key], "alpha": opacity, "linewidth": 0.75 * width}
-                label = "NTK, " * (dash == "dash") + figures.LABELS[key]
-                ax.plot(x, y, linestyle="--" if dash == "dash" else "-", label=label, **look)
-            ax.set_title(f"{title} ({start})".replace("γ", r"$\gamma$").replace("α", r"$\alpha$"))
-        axes[0].set(xscale="log", xlabel="$N/d$", ylabel=r"$\gamma$", ylim=(0, 1))
-        axes[1].set(xlabel=r"$\alpha$", xlim=(0, 1))
-        axes[1].plot([0, 1], [0, 1], ":", color=figures.COLOURS["bound"], linewidth=1)
-        # filled by columns: a row of random features above a row of NTK
-        lines = axes[0].get_lines()
-        pairs = [line for pair in zip(lines[:4], lines[4:], strict=True) for line in pair]
-        figure.legend(handles=pairs, loc="outside lower center", ncols=4)
-    return figure
+    features = LAWS[key] is theory.gamma_staircase
+    dash, width, opacity = ("solid", 6, 0.55) if features else ("dash", 2, 1)
+    group = "Random features:" if features else "NTK, φ′ ="
+    return Curve(plain(figures.LABELS[key]), figures.COLOURS[key], dash, width, opacity, group)
 
 
 # -- the explorer of rare examples -----------------------------------------------------------------
@@ -174,8 +130,8 @@ def rare_explorer(strength: float = 50.0, lam: float = 0.0, gamma: float = 0.1) 
 
     Each of the three quantities is the axis of one panel and the slider of another: over the share
     gamma with a slider for the strength (no ridge), over the strength with a slider for the ridge
-    (gamma = 0.1), over the ridge with a slider for gamma (strength 50). The traces are those of
-    `RARE_CURVES` in its order, panel by panel.
+    (gamma = 0.1), over the ridge with a slider for gamma (strength 50). The curves are those of
+    `RARE_CURVES` in its order.
 
     Args:
         strength: where the first slider starts, one of `STRENGTHS`.
@@ -192,23 +148,22 @@ def rare_explorer(strength: float = 50.0, lam: float = 0.0, gamma: float = 0.1) 
         np.array([float(f"{x:.3g}") for x in np.geomspace(*ends, 41)])
         for ends in ((1, 1e5), (1e-3, 100))
     )
-    logarithmic = {"type": "log", "dtick": 2, "tickangle": 0, "exponentformat": "power"}
     ratio = "S/v<sub>s</sub>"
     panels = (
         Panel(
-            "A few suffice (λ = 0)", "γ", shares, {"range": [0, 0.5]},
+            "A few suffice (λ = 0)", "γ", shares, (0, 0.5), False,
             ratio, STRENGTHS, ("strength", strength), lambda stop: rare_curves(shares, stop, 0.0),
         ),
         Panel(
-            "Strength hurts (γ = 0.1)", ratio, strengths, logarithmic | {"range": [0, 5]},
+            "Strength hurts (γ = 0.1)", ratio, strengths, (1, 1e5), True,
             "λ", RIDGES, ("lam", lam), lambda stop: rare_curves(0.1, strengths, stop),
         ),
         Panel(
-            f"Ridge damps ({ratio} = 50)", "λ", ridges, logarithmic | {"range": [-3, 2]},
+            f"Ridge damps ({ratio} = 50)", "λ", ridges, (1e-3, 100), True,
             "γ", SHARES, ("gamma", gamma), lambda stop: rare_curves(stop, 50.0, ridges),
         ),
     )  # fmt: skip
-    return sliders.three_panels(
+    return Interactive(
         "rare-explorer",
         "Three panels with clean accuracy, accuracy with the pattern and prediction difference: "
         f"against the share gamma at S/vs = {strength:g}, against S/vs at lambda = {lam:g}, and "
@@ -216,9 +171,8 @@ def rare_explorer(strength: float = 50.0, lam: float = 0.0, gamma: float = 0.1) 
         "rises within a small range of gamma, smaller for larger S/vs; a ridge lowers the "
         "difference.",
         panels,
-        RARE_CURVES,
+        _curves(RARE_CURVES),
         "accuracy, Δ",
-        {ratio: "S/v_s", "γ": r"\gamma", "λ": r"\lambda"},
     )
 
 
@@ -266,9 +220,9 @@ def two_axis_explorer(m_s: float = 2.0, rho: float = 0.95, sigma_c: float = 0.7)
 
     Over the share of aligned samples with a slider for the shortcut's amplitude, over the noise of
     the core with a slider for the share, over the noise of the shortcut with a slider for the noise
-    of the core. What is neither is as in `AXES_FIXED`. The traces are those of `AXES_CURVES` in its
-    order, panel by panel. Where accuracy on conflicting samples and the shortcut's share cross the
-    dotted line at 1/2, the shortcut begins to win.
+    of the core. What is neither is as in `AXES_FIXED`. The curves are those of `AXES_CURVES` in its
+    order. Where accuracy on conflicting samples and the shortcut's share cross the dotted line at
+    1/2, the shortcut begins to win.
 
     Args:
         m_s: where the first slider starts, one of `AMPLITUDES`.
@@ -285,21 +239,20 @@ def two_axis_explorer(m_s: float = 2.0, rho: float = 0.95, sigma_c: float = 0.7)
     m, sigma = "m<sub>s</sub>", "σ<sub>c</sub>"
     panels = (
         Panel(
-            "Imbalance, amplitude", "ρ", shares, {"range": [0.5, 1]},
+            "Imbalance, amplitude", "ρ", shares, (0.5, 1), False,
             m, AMPLITUDES, ("m_s", m_s), lambda stop: axes_curves(rho=shares, m_s=stop),
         ),
         Panel(
-            "Noise of the core", sigma, noises, {"range": [0, 2]},
+            "Noise of the core", sigma, noises, (0, 2), False,
             "ρ", BALANCES, ("rho", rho), lambda stop: axes_curves(sigma_c=noises, rho=stop),
         ),
         Panel(
-            "Noise of the shortcut", "σ<sub>s</sub>", noises, {"range": [0, 2]},
+            "Noise of the shortcut", "σ<sub>s</sub>", noises, (0, 2), False,
             sigma, CORE_NOISES, ("sigma_c", sigma_c),
             lambda stop: axes_curves(sigma_s=noises, sigma_c=stop),
         ),
     )  # fmt: skip
-    symbols = {m: "m_s", sigma: r"\sigma_c", "σ<sub>s</sub>": r"\sigma_s", "ρ": r"\rho"}
-    return sliders.three_panels(
+    return Interactive(
         "two-axis-explorer",
         "Three panels with accuracy on aligned and on conflicting samples, the shortcut's share of "
         "the output, and the first feature's share of the spectrum: against the share of aligned "
@@ -308,8 +261,11 @@ def two_axis_explorer(m_s: float = 2.0, rho: float = 0.95, sigma_c: float = 0.7)
         "falls with rho and with the noise of the core, and crosses one half where the shortcut's "
         "share does.",
         panels,
-        AXES_CURVES,
+        _curves(AXES_CURVES),
         "accuracy, share",
-        symbols | {"μ₁ / (μ₁ + μ₂)": r"\mu_1/(\mu_1 + \mu_2)"},
         level=0.5,
     )
+
+
+def _curves(table: Mapping[str, tuple[str, str, str]]) -> list[Curve]:
+    return [Curve(name, figures.COLOURS[colour], dash) for name, colour, dash in table.values()]

@@ -1,113 +1,88 @@
-"""Figures with sliders: drawn by plotly on the book's pages, a still image everywhere else.
+"""Figures with sliders: plain SVG and the browser's own range inputs, a few lines of script.
 
-A figure is written as plotly's JSON; the Python package plotly is not needed to make it. The page's
-`plotly.min.js` (book/_ext/offline_book.py) draws it. Without that file or without JavaScript, in
-Jupyter and in print, an image with an alternative text stands in its place.
+No library draws them. Arrow keys, Home and End move a slider as in any form, and a screen reader
+says where it stands. Without JavaScript and in print the curves stand where the sliders start.
 """
 
-import base64
 import html
-import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helpers.book import figures
 
-# pages with this class get plotly's script (offline_book.py) and its rules (book.css)
-MARKER = "interactive-figure"
+# what the site's styles and tests know such a figure by
+MARKER = "slider-figure"
+# of the drawing of a panel, in its own units
+_HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM = 236, 46, 17, 10, 42
+_DASHES = {"solid": "", "dash": "7 4", "dot": "2 4"}
 
 _SCRIPT = """
 (() => {
-  const {data, layout, wide, narrow} = %(figure)s;
-  const plot = document.getElementById("%(name)s");
-  const config = {displayModeBar: false, responsive: true, showTips: false};
-  const phone = matchMedia("(max-width: 600px)");
-  const arrange = () => Plotly.relayout(plot, phone.matches ? narrow : wide);
-  const draw = async () => {
-    if (!window.Plotly) return;
-    plot.hidden = false;
-    await Plotly.newPlot(plot, data, layout, config);
-    await arrange();
-    plot.nextElementSibling.hidden = true;
-    phone.addEventListener("change", arrange);
-  };
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", draw);
-  else draw();
+  const root = document.getElementById("%(name)s");
+  %(panels)s.forEach(({x, stops, y}, number) => {
+    const panel = root.querySelectorAll("[data-panel]")[number];
+    const input = panel.querySelector("input"), said = panel.querySelector("[data-value]");
+    const lines = panel.querySelectorAll("[data-curve]");
+    const show = () => {
+      const at = Number(input.value);
+      lines.forEach((line, i) => line.setAttribute("d",
+        "M" + x.map((across, j) => across + " " + y[at][i][j] / 10).join("L")));
+      said.textContent = stops[at];
+      input.setAttribute("aria-valuetext", stops[at]);
+    };
+    input.addEventListener("input", show);
+    input.disabled = false;
+    show();
+  });
+  root.querySelectorAll("[data-shows]").forEach(box => {
+    box.disabled = false;
+    box.addEventListener("change", () => root
+      .querySelectorAll(`[data-curve="${box.dataset.shows}"]`)
+      .forEach(line => line.style.display = box.checked ? "" : "none"));
+  });
 })();
 """
 
 
 @dataclass(frozen=True)
-class Interactive:
-    """A figure to end a cell with.
+class Curve:
+    """How one curve looks in all panels.
 
     Attributes:
-        name: Id of the drawing on its page: lower-case letters, digits and hyphens.
-        data: Traces, as plotly.js takes them.
-        layout: The layout, likewise.
-        wide: The layout's entries that differ between desks and phones, for `relayout`: on desks.
-        narrow: The same on phones.
-        image: The PNG that stands in for the drawing.
-        alt: What the figure shows, in a sentence.
-
-    Raises:
-        ValueError: The name is no such id, or `alt` is empty.
-
-    >>> Interactive("one-curve", [], {}, {}, {}, b"", "A curve.")
-    A curve.
+        name: In the legend.
+        colour: Of the line; black takes the colour of the text, also on dark pages.
+        dash: "solid", "dash" or "dot".
+        width: Of the line.
+        opacity: Of the line.
+        group: What stands before its part of the legend, if anything.
     """
 
     name: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    wide: dict[str, Any]
-    narrow: dict[str, Any]
-    image: bytes
-    alt: str
+    colour: str
+    dash: str = "solid"
+    width: float = 2.5
+    opacity: float = 1.0
+    group: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
-            raise ValueError(
-                f"name is {self.name!r}: it takes lower-case letters, digits and hyphens, "
-                "a letter first"
-            )
-        if not self.alt.strip():
-            raise ValueError("alt is empty: say in a sentence what the figure shows")
+        if self.dash not in _DASHES:
+            raise ValueError(f"dash is {self.dash!r}: it is one of {', '.join(_DASHES)}")
 
-    def _repr_html_(self) -> str:
-        figure = {key: getattr(self, key) for key in ("data", "layout", "wide", "narrow")}
-        text = json.dumps(figure, separators=(",", ":"), allow_nan=False)
-        # "</" could close the script element
-        script = _SCRIPT % {"figure": text.replace("</", r"<\/"), "name": self.name}
-        alt = html.escape(self.alt)
-        image = base64.b64encode(self.image).decode()
+    @property
+    def look(self) -> str:
+        """Attributes of its line."""
+        colour = "currentColor" if self.colour == figures.BLACK else self.colour
+        dashes = f' stroke-dasharray="{_DASHES[self.dash]}"' if _DASHES[self.dash] else ""
         return (
-            f'<div class="{MARKER}">'
-            f'<div id="{self.name}" role="figure" aria-label="{alt}" hidden></div>'
-            f'<img src="data:image/png;base64,{image}" alt="{alt}">'
-            f"<script>{script}</script></div>"
+            f'fill="none" stroke="{colour}" stroke-width="{self.width:g}" '
+            f'stroke-opacity="{self.opacity:g}"{dashes}'
         )
-
-    def __repr__(self) -> str:
-        return self.alt
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG that is the same each time, without the version of its maker."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-# -- panels with a slider each ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -116,9 +91,10 @@ class Panel:
 
     Attributes:
         title: What the curves show.
-        variable: Name of the horizontal axis.
+        variable: Name of the horizontal axis; `<sub>…</sub>` is set lower, here and in `slider`.
         x: Its values.
-        axis: Further properties of the axis, as plotly takes them.
+        limits: Where the axis begins and ends.
+        log: Whether it is logarithmic.
         slider: Name of the slider.
         stops: The values that it stops at.
         start: Where it starts, and what an error calls it.
@@ -131,7 +107,8 @@ class Panel:
     title: str
     variable: str
     x: np.ndarray
-    axis: dict[str, Any]
+    limits: tuple[float, float]
+    log: bool
     slider: str
     stops: Sequence[float]
     start: tuple[str, float]
@@ -158,197 +135,184 @@ class Panel:
         """The curves where the slider starts."""
         return self.curves[self.active]
 
-
-def traces(panels: Sequence[Panel], looks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Traces of all panels, in the order of the panels; `looks` has the look of each curve."""
-    found = []
-    for number, panel in enumerate(panels):
-        for look, y in zip(looks, panel.shown, strict=True):
-            trace = {"type": "scatter", "mode": "lines", "x": panel.x.tolist(), "y": y}
-            trace |= {"name": look["name"], "xaxis": f"x{nth(number)}"}
-            trace |= {"yaxis": f"y{nth(number)}", **look}
-            # one entry in the legend for all panels
-            found.append(trace | {"showlegend": number == 0, "hovertemplate": "%{y:.3f}"})
-    return found
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places and labels along the axis."""
+        low, high = self.limits
+        if not self.log:
+            places = MaxNLocator(5).tick_values(low, high)
+            return [(x, f"{x:g}") for x in places.round(10) if low <= x <= high]
+        powers = range(round(np.log10(low)), round(np.log10(high)) + 1)
+        return [
+            (10.0**power, _power(power)) for power in powers if len(powers) < 6 or not power % 2
+        ]
 
 
-def nth(number: int) -> str:
-    """What plotly appends to the names of the axes of a panel: "", "2", "3" and so on."""
-    return str(number + 1) if number else ""
+@dataclass(frozen=True)
+class Interactive:
+    """A figure to end a cell with: panels with the same curves, a slider under each.
 
-
-def _sliders(panels: Sequence[Panel]) -> list[dict[str, Any]]:
-    """One slider a panel: it gives the panel's traces the curves of each stop, nothing else."""
-    sliders, first = [], 0
-    for panel in panels:
-        own = list(range(first, first := first + len(panel.shown)))
-        sliders.append(
-            {
-                "active": panel.active,
-                "currentvalue": {"prefix": f"{panel.slider} = ", "font": {"size": 14}},
-                "pad": {"t": 0, "b": 0, "l": 0, "r": 0},
-                "steps": [
-                    {"label": f"{stop:g}", "method": "restyle", "args": [{"y": y}, own]}
-                    for stop, y in zip(panel.stops, panel.curves, strict=True)
-                ],
-            }
-        )
-    return sliders
-
-
-def layout(
-    panels: Sequence[Panel], vertical: str, legends: Sequence[str], shapes: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Axes, titles, sliders and legends; `vertical` names the axis from 0 to 1 of all panels."""
-    # a finger that scrolls the page must not zoom the curves
-    axis = {"fixedrange": True, "zeroline": False, "gridcolor": "#e6e6e6", "ticks": "outside"}
-    height = axis | {"range": [0, 1], "title": {"text": vertical, "standoff": 4}}
-    title = {"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    title |= {"showarrow": False, "font": {"size": 14}}
-    legend = {"orientation": "h", "x": 0, "yanchor": "top", "font": {"size": 13}}
-    legend |= {"tracegroupgap": 0}
-    found = {
-        "font": {"family": "sans-serif", "size": 12, "color": "#222"},
-        "dragmode": False,
-        "hovermode": "closest",
-        "margin": {"l": 48, "r": 12, "t": _TOP, "b": _BOTTOM},
-    }
-    for number, panel in enumerate(panels):
-        anchor = {"anchor": f"y{nth(number)}"} if number else {}
-        name = {"title": {"text": panel.variable, "standoff": 4}}
-        found[f"xaxis{nth(number)}"] = axis | panel.axis | anchor | name
-    for number in range(len(panels)):
-        anchor = {"anchor": f"x{nth(number)}"} if number else {}
-        found[f"yaxis{nth(number)}"] = height | anchor
-    found |= {"annotations": [title | {"text": panel.title} for panel in panels], "shapes": shapes}
-    for number, text in enumerate(legends):
-        words = {"title": {"text": text, "font": {"size": 13}}} if text else {}
-        found[f"legend{nth(number)}"] = legend | words
-    return found | {"sliders": _sliders(panels)}
-
-
-# pixels: margins, height of a panel, from a panel's top to its slider
-_TOP, _BOTTOM, _PANEL, _SLIDER = 36, 12, 240, 290
-
-
-def places(
-    height: int,
-    tops: Sequence[float],
-    spans: Sequence[tuple[float, float]],
-    legends: Sequence[float],
-    side: str,
-) -> dict[str, Any]:
-    """Entries of the layout, for `relayout`, that say where everything is.
-
-    Args:
-        height: Of the whole, in pixels, as all that is vertical.
-        tops: Where each panel begins.
-        spans: Shares of the width at which each panel begins and ends.
-        legends: Where each legend begins.
-        side: Where a legend has its title, "left" or "top".
-    """
-    inside = height - _TOP - _BOTTOM
-    found: dict[str, Any] = {"height": height}
-    for number, (top, (left, right)) in enumerate(zip(tops, spans, strict=True)):
-        found |= {
-            f"xaxis{nth(number)}.domain": [left, right],
-            f"yaxis{nth(number)}.domain": [1 - (top + _PANEL) / inside, 1 - top / inside],
-            f"annotations[{number}].x": left,
-            f"annotations[{number}].y": 1 - (top - 6) / inside,
-            f"sliders[{number}].x": left,
-            f"sliders[{number}].len": right - left,
-            f"sliders[{number}].y": 1 - (top + _SLIDER) / inside,
-        }
-        if number < len(legends):
-            found[f"legend{nth(number)}.y"] = 1 - legends[number] / inside
-            found[f"legend{nth(number)}.title.side"] = side
-    return found
-
-
-# -- three panels, curves with names of their own --------------------------------------------------
-
-# key: name in the legend, colour (a key of `figures.COLOURS`), dash as plotly calls it
-Curves = Mapping[str, tuple[str, str, str]]
-
-
-def three_panels(
-    name: str,
-    alt: str,
-    panels: Sequence[Panel],
-    curves: Curves,
-    vertical: str,
-    formulas: Mapping[str, str],
-    level: float | None = None,
-) -> Interactive:
-    """Three panels with the same curves: side by side on a wide page, else one below the other.
-
-    Args:
-        name: As in `Interactive`.
-        alt: As in `Interactive`.
+    Attributes:
+        name: Id of the figure on its page: lower-case letters, digits and hyphens.
+        alt: What the figure shows, in a sentence.
         panels: The panels; each of their stops has one list for each of `curves`.
-        curves: Name, colour and dash of each curve.
-        vertical: Name of the vertical axis.
-        formulas: Symbols in plotly's text -> formulas for the still image.
+        curves: The curves.
+        vertical: Name of the vertical axis, which goes from 0 to 1 in all panels.
         level: Where a dotted line crosses all panels.
+        diagonals: Numbers of the panels that have a dotted diagonal.
+
+    Raises:
+        ValueError: The name is no such id, `alt` is empty, or a panel lacks a curve.
     """
-    looks = [
-        {
-            "name": words,
-            "line": {"color": figures.COLOURS[colour], "dash": dash, "width": 2.5},
-            "legendgroup": key,
-        }
-        for key, (words, colour, dash) in curves.items()
-    ]
-    line = {"color": figures.COLOURS["bound"], "dash": "dot", "width": 1}
-    levels = [
-        {"type": "line", "xref": f"x{nth(i)}", "yref": f"y{nth(i)}", "y0": level, "y1": level}
-        | {"x0": panel.axis["range"][0], "x1": panel.axis["range"][1], "line": line}
-        for i, panel in enumerate(panels)
-        if level is not None
-    ]
-    spans = ((0, 0.28), (0.36, 0.64), (0.72, 1))
-    # on a narrow page each entry of the legend has a row
-    narrow = 1270 + 20 * len(curves)
-    return Interactive(
-        name,
-        traces(panels, looks),
-        layout(panels, vertical, ("",), levels),
-        places(430, (0, 0, 0), spans, (375,), "left"),
-        places(narrow, (0, 410, 820), ((0, 1),) * 3, (1195,), "top"),
-        png(_still(panels, curves, vertical, formulas, level)),
-        alt,
+
+    name: str
+    alt: str
+    panels: Sequence[Panel]
+    curves: Sequence[Curve]
+    vertical: str
+    level: float | None = None
+    diagonals: Sequence[int] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
+            raise ValueError(
+                f"name is {self.name!r}: it takes lower-case letters, digits and hyphens, "
+                "a letter first"
+            )
+        if not self.alt.strip():
+            raise ValueError("alt is empty: say in a sentence what the figure shows")
+        for panel in self.panels:
+            lines = panel.shown
+            if [len(line) for line in lines] != [len(panel.x)] * len(self.curves):
+                raise ValueError(f"{panel.title!r} has {len(lines)} curves of another length or "
+                                 f"number than {len(self.curves)} over {len(panel.x)}")  # fmt: skip
+
+    @property
+    def wide(self) -> int:
+        """Width of a panel's drawing, so that letters look alike in rows of two and of three."""
+        return 350 if len(self.panels) < 3 else 262
+
+    def place(self, panel: Panel, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where values lie in a panel's drawing.
+
+        Raises:
+            ValueError: A value that is no number.
+        """
+        scale = np.log10 if panel.log else np.asarray
+        low, high = scale(panel.limits)
+        right = (scale(np.asarray(x, float)) - low) / (high - low)
+        up = np.asarray(y, float)
+        if not (np.isfinite(right).all() and np.isfinite(up).all()):
+            raise ValueError(f"{panel.title!r} has a value that is no number")
+        across, down = self.wide - _LEFT - _RIGHT, _HIGH - _TOP - _BOTTOM
+        return (_LEFT + across * right).round(1), (_TOP + down * (1 - up)).round(1)
+
+    def _repr_html_(self) -> str:
+        data = [self._moves(panel) for panel in self.panels]
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        # "</" could close the script element
+        script = _SCRIPT % {"panels": text.replace("</", r"<\/"), "name": self.name}
+        panels = "".join(self._panel(number) for number in range(len(self.panels)))
+        return (
+            f'<div class="{MARKER}" id="{self.name}" role="group" '
+            f'aria-label="{html.escape(self.alt)}">'
+            f'<div class="panels" style="display:flex;flex-wrap:wrap;gap:1rem">{panels}</div>'
+            f"{self._legend()}<script>{script}</script></div>"
+        )
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _moves(self, panel: Panel) -> dict[str, object]:
+        """Places of a panel's curves at every stop, tenths of a unit from the top."""
+        x, _ = self.place(panel, panel.x, np.zeros(len(panel.x)))
+        y = self.place(panel, panel.limits[:1], np.array(panel.curves))[1]
+        stops = [f"{stop:g}" for stop in panel.stops]
+        return {"x": x.tolist(), "stops": stops, "y": (10 * y).round().astype(int).tolist()}
+
+    def _panel(self, number: int) -> str:
+        """Title, drawing and slider of a panel."""
+        panel, known = self.panels[number], f"{self.name}-{number + 1}"
+        slider = _below(panel.slider, "sub")
+        start = f"{panel.start[1]:g}"
+        return (
+            f'<div class="panel" data-panel style="flex:1 1 {self.wide - 40}px">'
+            f'<p class="panel-title" id="{known}-title">{_below(panel.title, "sub")}</p>'
+            f'<svg viewBox="0 0 {self.wide} {_HIGH}" role="img" aria-labelledby="{known}-title" '
+            f'font-family="sans-serif" font-size="13">{self._drawing(number)}</svg>'
+            f'<label for="{known}">{slider} = <span data-value>{start}</span></label>'
+            f'<input type="range" id="{known}" min="0" max="{len(panel.stops) - 1}" step="1" '
+            f'value="{panel.active}" aria-valuetext="{start}" disabled></div>'
+        )
+
+    def _drawing(self, number: int) -> str:
+        """Axes, dotted lines, and the curves where the slider starts."""
+        panel = self.panels[number]
+        (left, right), (bottom, top) = self.place(panel, panel.limits, (0, 1))
+        parts = []
+        for value, words in panel.ticks():
+            x = self.place(panel, (value,), (0,))[0][0]
+            parts += [_grid(f"M{x} {bottom}V{top}"), _text(words, x, bottom + 17, "middle")]
+        for value in (0, 0.2, 0.4, 0.6, 0.8, 1):
+            y = self.place(panel, panel.limits[:1], (value,))[1][0]
+            parts += [_grid(f"M{left} {y}H{right}"), _text(f"{value:g}", left - 6, y + 4, "end")]
+        parts.append(_text(panel.variable, (left + right) / 2, _HIGH - 6, "middle"))
+        middle = (top + bottom) / 2
+        turned = f' transform="rotate(-90 13 {middle})"'
+        parts.append(_text(self.vertical, 13, middle, "middle", turned))
+        dotted = []
+        if self.level is not None:
+            y = self.place(panel, panel.limits[:1], (self.level,))[1][0]
+            dotted.append(f"M{left} {y}H{right}")
+        if number in self.diagonals:
+            dotted.append(f"M{left} {bottom}L{right} {top}")
+        parts += [f'<path d="{d}" stroke="currentColor" stroke-dasharray="2 3"/>' for d in dotted]
+        for nth, (curve, y) in enumerate(zip(self.curves, panel.shown, strict=True)):
+            places = zip(*self.place(panel, panel.x, np.array(y)), strict=True)
+            path = "M" + "L".join(f"{across} {down}" for across, down in places)
+            parts.append(f'<path data-curve="{nth}" d="{path}" {curve.look}/>')
+        return "".join(parts)
+
+    def _legend(self) -> str:
+        """A box to tick for each curve, with its line and name."""
+        found, group = [], ""
+        for nth, curve in enumerate(self.curves):
+            if curve.group != group:
+                group = curve.group
+                found.append(f"<li>{html.escape(group)}</li>")
+            line = f'<path d="M1 5H33" {curve.look}/>'
+            found.append(
+                f'<li><label><input type="checkbox" data-shows="{nth}" checked disabled>'
+                f'<svg width="34" height="10" aria-hidden="true">{line}</svg> '
+                f"{html.escape(curve.name)}</label></li>"
+            )
+        style = "list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1rem"
+        return f'<ul class="legend" aria-label="Curves" style="{style}">{"".join(found)}</ul>'
+
+
+def _power(power: int) -> str:
+    """A power of ten in words that an axis has room for."""
+    if -3 < power < 4:
+        return f"{10.0**power:g}"
+    return "10" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(c)] if c.isdigit() else "⁻" for c in str(power))
+
+
+def _below(words: str, tag: str) -> str:
+    """Escaped words with `<sub>` as it is, or as SVG has it."""
+    text = html.escape(words, quote=False)
+    if tag == "sub":
+        return re.sub(r"&lt;(/?sub)&gt;", r"<\1>", text)
+    return re.sub(
+        r"&lt;sub&gt;(.*?)&lt;/sub&gt;",
+        r'<tspan dy="3" font-size="10">\1</tspan><tspan dy="-3">&#8203;</tspan>', text,
+    )  # fmt: skip
+
+
+def _grid(path: str) -> str:
+    return f'<path d="{path}" stroke="currentColor" stroke-opacity=".15"/>'
+
+
+def _text(words: str, x: float, y: float, anchor: str, more: str = "") -> str:
+    return (
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="currentColor"{more}>'
+        f"{_below(words, 'tspan')}</text>"
     )
-
-
-def _still(
-    panels: Sequence[Panel],
-    curves: Curves,
-    vertical: str,
-    formulas: Mapping[str, str],
-    level: float | None,
-) -> Figure:
-    """The three panels for matplotlib, where the sliders start."""
-
-    def maths(text: str) -> str:
-        for symbol, formula in formulas.items():
-            text = text.replace(symbol, f"${formula}$")
-        return text
-
-    with plt.rc_context():
-        figures.use_style()
-        figure = Figure(figsize=(8.6, 3.6))
-        for ax, panel in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-            for (name, colour, dash), y in zip(curves.values(), panel.shown, strict=True):
-                style = {"solid": "-", "dash": "--", "dot": ":"}[dash]
-                ax.plot(panel.x, y, style, color=figures.COLOURS[colour], label=maths(name))
-            where = f"{panel.slider} = {panel.start[1]:g}"
-            ax.set_title(f"{maths(panel.title)}\n{maths(where)}", fontsize=10.5)
-            ax.set(xlabel=maths(panel.variable), ylim=(0, 1 if level is None else 1.02))
-            ax.set_xscale(panel.axis.get("type", "linear"))
-        figure.axes[0].set_ylabel(vertical.replace("Δ", r"$\Delta$"))
-        lines = figure.axes[0].get_lines()
-        columns = 3 if len(lines) < 4 else 2
-        figure.legend(handles=lines, loc="outside lower center", ncols=columns)
-    for ax in figure.axes if level is not None else ():
-        ax.axhline(level, color=figures.COLOURS["bound"], linestyle=":", linewidth=0.8)
-    return figure

@@ -1,0 +1,100 @@
+"""How figures come into notebooks: small, the same each time, and a second time for phones."""
+
+import base64
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from helpers.book import drawn, figures
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.rc_context():
+        figures.use_style()
+        yield
+        plt.close("all")
+
+
+def two_panels(**how):
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True, **how)
+    for ax in axes:
+        ax.plot([0, 1], [0, 1], label="line")
+        ax.set(
+            title="a title that is much longer than the forty-four letters of a phone", xlabel="x"
+        )
+    axes[0].set_ylabel("y")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def test_panels_stack_with_names_and_numbers_of_their_own():
+    fig = two_panels()
+    made = drawn.stacked(fig)
+    made.canvas.draw()
+    first, second = made.axes
+    assert made.get_size_inches()[0] == drawn.PHONE
+    assert first.get_position().y0 > second.get_position().y1
+    assert [ax.get_ylabel() for ax in made.axes] == ["y", "y"]
+    for ax in made.axes:
+        assert any(one.label1.get_visible() for one in ax.yaxis.get_major_ticks())
+        assert ax.get_title(loc="left").count("\n") == 1
+    # the chapter's own figure stays as it was
+    assert fig.get_size_inches().tolist() == [8, 3] and fig.axes[1].get_ylabel() == ""
+
+
+def test_words_of_a_phones_drawing_are_read_without_a_glass():
+    """At least nine pixels high where a page of 390 pixels leaves 350 for a figure."""
+    made = drawn.stacked(two_panels())
+    made.canvas.draw()
+    sizes = [text.get_fontsize() for text in made.findobj(plt.Text) if text.get_text()]
+    assert min(sizes) / 72 * 350 / drawn.PHONE >= 9
+
+
+@pytest.mark.parametrize("size", [(4, 3), (4.4, 9)])
+def test_what_fits_a_phone_is_drawn_once(size):
+    fig, ax = plt.subplots(figsize=size)
+    ax.plot([0, 1])
+    assert drawn.NARROW not in drawn.bundle(fig)[0]
+
+
+def test_a_figure_whose_panels_span_cells_is_left_alone():
+    fig = plt.figure(figsize=(8, 3))
+    grid = fig.add_gridspec(2, 2)
+    fig.add_subplot(grid[:, 0])
+    fig.add_subplot(grid[0, 1])
+    assert drawn.stacked(fig) is None
+
+
+def test_a_sheet_of_pictures_has_no_paper_and_grey_words():
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3))
+    for ax in axes:
+        ax.imshow(np.eye(3))
+        ax.set_axis_off()
+        ax.set_title("one")
+    data, about = drawn.bundle(fig)
+    assert about == {drawn.PICTURES: True} and drawn.NARROW not in data
+    sheet = drawn.on_any_paper(fig)
+    assert sheet.patch.get_alpha() == 0 and axes[0].title.get_color() != drawn.GREY
+    assert {ax.title.get_color() for ax in sheet.axes} == {drawn.GREY}
+
+
+def test_plots_keep_their_paper():
+    data, about = drawn.bundle(two_panels())
+    assert about == {} and "image/svg+xml" in data and "image/png" not in data
+
+
+def test_what_is_large_as_svg_is_a_png_for_fine_screens():
+    rng = np.random.default_rng(0)
+    fig, ax = plt.subplots(figsize=(6, 4))
+    ax.plot(rng.normal(size=20_000), rng.normal(size=20_000), ".")
+    data, _ = drawn.bundle(fig)
+    assert "image/svg+xml" not in data and drawn.NARROW not in data
+    assert base64.b64encode(data["image/png"])[:8] == b"iVBORw0K"
+
+
+def test_a_second_run_gives_the_same_bytes():
+    assert drawn.bundle(two_panels())[0] == drawn.bundle(two_panels())[0] | {
+        "text/plain": "<Figure size 880x330 with 2 Axes>"
+    }

@@ -58,7 +58,7 @@ if sys.argv[1] == ".venv" and (sys.platform, platform.machine()) == ("darwin", "
 endef
 export SUPPORTED
 
-.PHONY: moved help setup book html chapter publish baselines refresh stale audit power lint coverage mutants test clean distclean
+.PHONY: moved help setup book html chapter publish baselines refresh stale lab audit power lint coverage mutants test clean distclean
 
 help: ## list the targets
 	@echo "Memorizing the Background: targets of this Makefile"
@@ -103,6 +103,10 @@ refresh: setup ## prose was edited, code was not: renew the text of the executed
 
 stale: setup ## list executed copies that do not match their source
 	@$(BOOK) stale
+
+lab: setup ## work on the chapters in Jupyter Lab, which is installed on the first call
+	@.venv/bin/python $(PIP) -e '.[lab]' -c constraints.txt 2> >($(NOISE))
+	@.venv/bin/jupyter lab notebooks
 
 audit: setup ## recompute SAMPLE stored results of each experiment and compare
 	@.venv/bin/python -m helpers.sweep audit --sample $(call quoted,$(SAMPLE)) $(DATA_OPTION)

@@ -83,6 +83,10 @@ def ranked(
 
     Raises:
         ValueError: no units, or unknown ones.
+
+    >>> net = nn.Sequential(nn.Linear(1, 2))
+    >>> ranked(net, [Unit("0", 0), Unit("0", 1)], lambda layer: torch.tensor([1.0, 3.0])).units
+    (Unit(layer='0', index=1), Unit(layer='0', index=0))
     """
     layers = by_layer(model, units)
     if not layers:
@@ -166,7 +170,13 @@ def gradient_times_weight(
 
 
 def first_order(model: nn.Module, layer: str, gradient: torch.Tensor) -> torch.Tensor:
-    """Change of the loss by zeroing each unit of a layer, to first order, `(units,)`."""
+    """Change of the loss by zeroing each unit of a layer, to first order, `(units,)`.
+
+    >>> net = nn.Sequential(nn.Linear(1, 2))
+    >>> net[0].weight.data = torch.tensor([[2.0], [3.0]])
+    >>> first_order(net, "0", torch.tensor([[1.0], [-1.0]])).tolist()
+    [-2.0, 3.0]
+    """
     return -(gradient * weight_of(model, layer).detach()).flatten(1).sum(1)
 
 

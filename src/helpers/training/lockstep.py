@@ -56,7 +56,15 @@ def train_side_by_side(
     kept: Checkpoint,
     progress: bool,
 ) -> list[History]:
-    """`train_many` for networks that can run in lock step; arguments were checked."""
+    """`train_many` for networks that can run in lock step; arguments were checked.
+
+    >>> from helpers import models
+    >>> nets = [models.fully_connected(2, (3,), 2, seed=k) for k in (0, 1)]
+    >>> given = torch.randn(8, 2), torch.arange(8) % 2, [Recipe(epochs=2, batch=4)] * 2
+    >>> kept = Checkpoint(None, dict, 60)
+    >>> [h.epochs for h in train_side_by_side(nets, *given, [None, None], 0, kept, False)]
+    [2, 2]
+    """
     # networks with equal rates and decays lie side by side: one group of the optimiser for each
     order = sorted(range(len(models)), key=lambda k: _group_of(recipes[k]))
     models, recipes, replaced = ([each[k] for k in order] for each in (models, recipes, replaced))

@@ -63,7 +63,8 @@ else:
     cells = grid(x=range(count))
 try:
     frame = sweep(experiment, cells, store=store, backend="dask", progress=False,
-                  context={"data_dir": str(folder), "device": "auto"}, terms=Terms(limit=240.0 if what == "long" else 8.0))
+                  context={"data_dir": str(folder), "device": "auto"},
+                  terms=Terms(limit=240.0 if what == "long" else 8.0))
     print(len(frame), "rows,", len(frame.attrs["missing"]), "missing,",
           len(set(frame["pid"])) if "pid" in frame else 0, "workers")
 except TrialError as error:

@@ -39,7 +39,7 @@ def test_run_and_audit_in_a_process_of_their_own(alter, tmp_path):
 import sys
 from helpers.sweep import command, grid, registry
 
-registry._import_experiments = lambda name=None: None
+registry._import_experiments = lambda name=None: set()
 
 @registry.experiment("toy", cells=lambda profile: grid(x=[1, 2]), tolerance=0.0, cheap=bool)
 def trial(call):
@@ -139,8 +139,8 @@ def test_a_grid_that_exits_keeps_no_other_from_list_plan_and_run(registry, toy, 
 def test_who_stops_a_run_of_all_is_told_what_had_failed(
     registry, toy, tmp_path, capsys, monkeypatch
 ):
-    def run(experiment, *rest):
-        raise KeyboardInterrupt if experiment.name == "b" else ValueError("no")
+    def run(name, *rest):
+        raise KeyboardInterrupt if name == "b" else ValueError("no")
 
     monkeypatch.setattr("helpers.sweep.command._run_one", run)
     for name in ("a", "b", "c"):
@@ -255,7 +255,7 @@ def test_ctrl_c_is_not_a_traceback(lines, tmp_path):
 import os, signal, sys, time
 from helpers.sweep import command, grid, registry
 
-registry._import_experiments = lambda name=None: None
+registry._import_experiments = lambda name=None: set()
 
 @registry.experiment("toy", cells=lambda profile: grid(x=[1, 2, 3]), tolerance=0.0, cheap=bool)
 def trial(call):

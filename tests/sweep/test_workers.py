@@ -204,7 +204,7 @@ ENDED = """
 import os, signal, sys, time
 from helpers.sweep import command, grid, registry
 
-registry._import_experiments = lambda name=None: None
+registry._import_experiments = lambda name=None: set()
 number, how = getattr(signal, sys.argv[2]), sys.argv[3]
 if how == "ignored":
     signal.signal(number, signal.SIG_IGN)

@@ -63,13 +63,13 @@ def audit(
         raise ValueError(f"audit of {sample} cells: sample must be 1 or more")
     seed = random.randrange(2**31) if seed is None else seed
     results, store = [], expanded(store)
-    for experiment in [get(name) for name in (registry.names() if names is None else names)]:
-        draw = random.Random(f"{seed}/{experiment.name}")
+    for name in registry.names() if names is None else [get(name).name for name in names]:
+        draw = random.Random(f"{seed}/{name}")
         try:
-            results += _audit_one(experiment, store, sample, draw, cheap_only, context or {})
-        except (Exception, SystemExit) as error:  # of its grid, or the like: the others go on
+            results += _audit_one(get(name), store, sample, draw, cheap_only, context or {})
+        except (Exception, SystemExit) as error:  # of its module or grid: the others go on
             told = f"{type(error).__name__}: {error}"
-            results.append(Audited(experiment.name, None, "differs", told))
+            results.append(Audited(name, None, "differs", told))
     return results
 
 

@@ -25,6 +25,7 @@ from helpers.sweep.workers import START, Event, Pool
 
 _PAUSE = 1.0  # seconds between looks at the workers
 _FETCH = 30.0  # seconds in which the rows of a group have to come from its worker
+_ENDING = ("closing", "closed", "failed")  # states of a worker
 _own = threading.local()
 
 
@@ -207,7 +208,8 @@ class Cluster:
 def compute(packed: bytes, limit: float | None) -> list[tuple[str, Any]]:
     """What a Dask worker does with a group: have a process of its own compute it.
 
-    It stops when the group takes longer than allowed, and when nobody wants it any more.
+    It stops when the group takes longer than allowed, when nobody wants it any more, and when the
+    worker is told to end, as by a queue whose time is up: it would wait for the group.
     """
     from distributed import get_worker
     from distributed.worker import thread_state
@@ -228,7 +230,7 @@ def compute(packed: bytes, limit: float | None) -> list[tuple[str, Any]]:
             else:
                 told.append((event.kind, event.content))
         state = worker.state.tasks.get(key)
-        if state is None or state.state == "cancelled":
+        if state is None or state.state == "cancelled" or worker.status.name in _ENDING:
             _own.pool.stop(0)
             return told
         if limit is not None and time.monotonic() > since + limit + (0 if started else START):

@@ -20,7 +20,7 @@ from helpers.project import PROFILES, PUBLISHED, Run, expanded, own_package, res
 from helpers.sweep.audit import Power, audit, codes, power, stored_rows
 from helpers.sweep.costs import as_csv, as_text, plan
 from helpers.sweep.course import Terms
-from helpers.sweep.registry import Experiment, get, names
+from helpers.sweep.registry import get, names
 from helpers.sweep.run import TrialError, sweep
 from helpers.sweep.shards import merge, shard
 
@@ -161,11 +161,12 @@ def _store(options: argparse.Namespace, run: Run) -> Path | None:
 
 def _list(options: argparse.Namespace) -> int:
     store = _store(options, Run(PUBLISHED, "cpu", 0, None))
-    done = [_is_done(e.name, _list_one, e, store) for e in map(get, names())]
+    done = [_is_done(name, _list_one, name, store) for name in names()]
     return 0 if all(done) else 1
 
 
-def _list_one(experiment: Experiment, store: Path) -> None:
+def _list_one(name: str, store: Path) -> None:
+    experiment = get(name)
     sizes = ", ".join(f"{p} {len(experiment.cells(p))}" for p in PROFILES)
     note = "" if experiment.audited else "; not audited"
     try:
@@ -183,14 +184,14 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("name the experiments to run, or say --all")
     run = _settings(options, options.profile)
     store = _store(options, run)
-    wanted = [get(name) for name in (names() if options.all else options.names)]
+    wanted = names() if options.all else [get(name).name for name in options.names]
     ends = options.budget and time.monotonic() + options.budget
     terms = Terms(options.trial_limit, ends, options.retry)
     failed = []
     try:
-        for experiment in wanted:
-            if not _is_done(experiment.name, _run_one, experiment, run, store, terms, options):
-                failed.append(experiment.name)
+        for name in wanted:
+            if not _is_done(name, _run_one, name, run, store, terms, options):
+                failed.append(name)
     finally:  # also when somebody stops it
         if failed and len(wanted) > 1:
             told = f"{len(failed)} of {len(wanted)} experiments failed: {', '.join(failed)}"
@@ -213,13 +214,13 @@ def _is_done(name: str, do: Callable[..., None], *what: Any) -> bool:
 
 
 def _run_one(
-    experiment: Experiment,
+    name: str,
     run: Run,
     store: Path | None,
     terms: Terms,
     options: argparse.Namespace,
 ) -> None:
-    start = time.perf_counter()
+    start, experiment = time.perf_counter(), get(name)
     cells = experiment.cells(run.profile)
     if options.shard:
         cells = shard(experiment, cells, *options.shard)
@@ -244,10 +245,11 @@ def _plan(options: argparse.Namespace) -> int:
     store = _store(options, Run(PUBLISHED, "cpu", 0, None))
     plans = []
 
-    def add(experiment: Experiment) -> None:
+    def add(name: str) -> None:
+        experiment = get(name)
         plans.append(plan(experiment, options.profile, stored_rows(experiment, store)))
 
-    done = [_is_done(e.name, add, e) for e in map(get, options.names or names())]
+    done = [_is_done(name, add, name) for name in options.names or names()]
     if options.write:
         Path(options.write).write_text(as_csv(plans), encoding="utf-8")
     else:
@@ -293,8 +295,9 @@ def _audit(options: argparse.Namespace) -> int:
 
 def _warn_of_codes(options: argparse.Namespace, store: Path) -> None:
     """Tell which tables hold rows of other code than the present."""
-    for experiment in map(get, options.names or names()):
-        with suppress(StoreError):  # the audit tells
+    for name in options.names or names():
+        with suppress(Exception):  # the audit tells
+            experiment = get(name)
             if warning := codes(experiment, stored_rows(experiment, store)):
                 print(f"{experiment.name}: {warning}", file=sys.stderr)
 

@@ -14,34 +14,119 @@ FILES = [*sorted((ROOT / "src").rglob("*.py")), *sorted((ROOT / "book" / "_ext")
 OWN_PICKLES = {"worker.py", "workers.py", "drawn.py"}
 
 
-def name_of(call: ast.Call) -> str:
-    """`torch.load` for ``torch.load(…)``."""
-    return ast.unparse(call.func)
+# these may be called with weights_only=True; the last two by whatever object has them
+LOADERS = {"torch.load", "load_state_dict_from_url", "get_state_dict"}
+FORBIDDEN = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.full_load",
+    "yaml.unsafe_load", "yaml.load_all", "joblib.load", "marshal.load", "marshal.loads",
+    "shelve.open", "pickle.Unpickler", "dill.load", "dill.loads", "cloudpickle.load",
+    "pandas.read_pickle", "torch.jit.load", "torch.package.PackageImporter", "runpy.run_path",
+    "subprocess.getoutput", "subprocess.getstatusoutput",
+}  # fmt: skip
+PICKLES = {"pickle.load", "pickle.loads", "cloudpickle.loads"}
+# how modules are called at home
+HOME = {"numpy": "np", "numpy.lib.npyio": "np", "_pickle": "pickle", "builtins": ""}
+
+
+class Names(ast.NodeVisitor):
+    """What names of a text mean, whatever it calls them: imports, and names for names."""
+
+    def __init__(self, tree: ast.AST) -> None:
+        self.known: dict[str, str] = {}
+        self.visit(tree)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for name in node.names:
+            if name.asname:
+                self.known[name.asname] = name.name
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for name in node.names:
+            self.known[name.asname or name.name] = f"{node.module}.{name.name}"
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.generic_visit(node)
+        meant = self.of(node.value)
+        if meant and (meant in self.known.values() or is_risky(meant)):
+            self.known |= {t.id: meant for t in node.targets if isinstance(t, ast.Name)}
+
+    def of(self, node: ast.AST) -> str:
+        """`torch.load` for all that is it; "" for what is no name."""
+        if isinstance(node, ast.Name):
+            return self.home(self.known.get(node.id, node.id))
+        if isinstance(node, ast.Attribute):
+            owner = self.of(node.value)
+            return self.home(f"{owner}.{node.attr}") if owner else f"?.{node.attr}"
+        if isinstance(node, ast.Call) and self.of(node.func) == "getattr" and len(node.args) > 1:
+            name = node.args[1]
+            return f"{self.of(node.args[0])}.{name.value}" if isinstance(name, ast.Constant) else ""
+        if isinstance(node, ast.Call) and self.of(node.func).endswith("import_module"):
+            return node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+        return ""
+
+    def home(self, name: str) -> str:
+        owner, _, last = name.rpartition(".")
+        return f"{HOME[owner]}.{last}".lstrip(".") if owner in HOME else HOME.get(name, name)
+
+
+def is_risky(name: str) -> bool:
+    """Whether a function of this full name runs what it reads, unless it is told otherwise."""
+    last = name.rpartition(".")[2]
+    return (
+        name in FORBIDDEN | PICKLES | LOADERS | {"np.load"}
+        or last in LOADERS | {"extractall"}
+        or name.startswith("torch.hub.load")
+        or name.endswith("Image.open")
+    )
+
+
+def is_safe(name: str, options: dict[str, str], file: str) -> bool:
+    """Whether a call of what is risky cannot run anything."""
+    if name in PICKLES:
+        return file in OWN_PICKLES
+    if name.endswith("Image.open"):
+        return "formats" in options
+    if name == "np.load":
+        return options.get("allow_pickle", "False") == "False"
+    may = name in LOADERS or name.rpartition(".")[2] in LOADERS
+    return may and options.get("weights_only") == "True"
+
+
+def guarded(tree: ast.AST) -> set[ast.AST]:
+    """Bases of classes that say themselves what a pickle may name."""
+    return {
+        base
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(f, ast.FunctionDef) and f.name == "find_class" for f in node.body)
+        for base in node.bases
+    }
 
 
 def faults(text: str, file: str = "") -> list[str]:
-    """Calls in a text that would trust what they read."""
-    found = []
-    for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
-        name, options = name_of(call), {k.arg: ast.unparse(k.value) for k in call.keywords}
-        last = name.rpartition(".")[2]
-        if name == "torch.load" or last in ("load_state_dict_from_url", "get_state_dict"):
-            bad = options.get("weights_only") != "True"
-        elif name.endswith("Image.open"):
-            bad = "formats" not in options
-        elif name in ("pickle.load", "pickle.loads", "cloudpickle.loads"):
-            bad = file not in OWN_PICKLES
-        elif name in ("np.load", "numpy.load"):
-            bad = options.get("allow_pickle", "False") != "False"
-        else:
-            bad = (
-                name
-                in ("eval", "exec", "os.system", "yaml.load", "yaml.unsafe_load", "joblib.load")
-                or last == "extractall"
-                or name.startswith("torch.hub.load")
-                or options.get("shell") == "True"
+    """Where a text would trust what it reads, or hands on a function that would."""
+    tree = ast.parse(text)
+    names, called, found = Names(tree), guarded(tree), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name, options = (
+                names.of(node.func),
+                {k.arg: ast.unparse(k.value) for k in node.keywords},
             )
-        found += [f"{file}:{call.lineno} {name}"] if bad else []
+            called.add(node.func)
+            if (
+                options.get("shell") == "True"
+                or is_risky(name)
+                and not is_safe(name, options, file)
+            ):
+                found.append(f"{file}:{node.lineno} {name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name | ast.Call) and node not in called:
+            name = names.of(node)
+            if isinstance(getattr(node, "ctx", None), ast.Store):
+                continue
+            if is_risky(name) and (file not in OWN_PICKLES or name not in PICKLES):
+                found.append(f"{file}:{node.lineno} {name}, not called")
     return found
 
 
@@ -68,6 +153,31 @@ def test_files_are_read_as_data_and_never_as_code():
         ("tar.extractall(p)", True),
         ("eval(x)", True),
         ("net.eval()", False),
+        ("from torch import load as l\nl(f)", True),
+        ("from torch import load as l\nl(f, weights_only=True)", False),
+        ("from torch import load\nmap(load, files)", True),
+        ("import torch as t\nt.load(f)", True),
+        ("import torch as t\nt.hub.load(f)", True),
+        ("import torch\nl = torch.load\nl(f)", True),
+        ("import torch as t\nu = t\nu.load(f)", True),
+        ("import torch, functools\nfunctools.partial(torch.load, weights_only=True)", True),
+        ("import torch\ngetattr(torch, 'load')(f)", True),
+        ("import importlib\nimportlib.import_module('pickle').loads(f)", True),
+        ("import pickle as p\np.loads(f)", True),
+        ("from pickle import loads\nloads(f)", True),
+        ("from pickle import Unpickler\nUnpickler(f).load()", True),
+        ("import _pickle\n_pickle.load(f)", True),
+        ("import pickle\nclass U(pickle.Unpickler):\n  pass", True),
+        ("import pickle\nclass U(pickle.Unpickler):\n  def find_class(self, *a): 0", False),
+        ("from numpy import load as read\nread(f, allow_pickle=True)", True),
+        ("import numpy\nnumpy.load(f)", False),
+        ("import pandas as pd\npd.read_pickle(f)", True),
+        ("from PIL.Image import open as show\nshow(f)", True),
+        ("from os import system as s\ns(c)", True),
+        ("from builtins import eval as e\ne(x)", True),
+        ("e = eval\ne(x)", True),
+        ("import json as pickle\npickle.loads(f)", False),
+        ("def load(f): return 1\nload(f)", False),
     ],
 )
 def test_what_would_trust_a_file_is_found(call, bad):

@@ -42,3 +42,7 @@ class Diverged(FloatingPointError):
 
 class StoreError(RuntimeError):
     """A results file cannot be used: unreadable, unwritable, or not of its experiment's shape."""
+
+
+class RowError(StoreError):
+    """One row does not fit its table; the table and all other rows are as good as before."""

@@ -18,7 +18,7 @@ def registry(monkeypatch):
     """An empty registry, and no experiments of the book in it."""
     known = {}
     monkeypatch.setattr("helpers.sweep.registry._REGISTRY", known)
-    monkeypatch.setattr("helpers.sweep.registry._import_experiments", lambda name=None: None)
+    monkeypatch.setattr("helpers.sweep.registry._import_experiments", lambda name=None: set())
     return known
 
 

@@ -214,6 +214,75 @@ def test_where_numbers_repeat_one_that_does_not_stands_out(registry, toy, alter,
     assert "same processor and threads" in result.detail
 
 
+def swapped(path, one, other):
+    """Exchange the results of two rows in a table: all but the cell and the provenance."""
+    head, *rows = path.read_text().splitlines()
+    table = {row.split(",")[0]: row.split(",") for row in rows}
+    for k, name in enumerate(head.split(",")):
+        if name in "abcd":
+            first, second = table[one][k], table[other][k]
+            table[one][k], table[other][k] = second, first
+    path.write_text("\n".join([head, *(",".join(row) for row in table.values())]) + "\n")
+
+
+@pytest.mark.parametrize("sample", [1, 9])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_rows_that_were_swapped_as_a_whole_are_noticed(registry, toy, tmp_path, grouped, sample):
+    """None of their numbers comes out again: this is no machine that adds up otherwise."""
+    trial = chaotic([0.0])
+    experiment = replace(toy(tolerance=1.0), trial=trial)
+    if grouped:  # both rows of a group: all that is computed with them
+        experiment = replace(
+            experiment, trial=lambda calls: [trial(c) for c in calls], group=lambda c: c["x"] // 2
+        )
+    sweep(register(experiment), grid(x=range(8)), store=tmp_path)
+    assert statuses(audit(store=tmp_path, sample=8)) == ["agrees"] * 8
+    swapped(tmp_path / "toy.csv", "2", "3")
+    found = {}
+    for seed in range(40 if sample == 1 else 1):
+        found |= {r.cell["x"]: r for r in audit(store=tmp_path, sample=sample, seed=seed)}
+    assert {x: r.status for x, r in found.items()} == {
+        x: "differs" if x in (2, 3) else "agrees" for x in range(8)
+    }
+    assert found[2].detail == "the numbers of {'x': 3} come out"
+
+
+@pytest.mark.parametrize("value", ["0.0", "9.0"])
+def test_a_row_whose_numbers_are_all_replaced_is_noticed_beside_others(
+    registry, toy, alter, tmp_path, value
+):
+    experiment = register(replace(toy(tolerance=10.0), trial=chaotic([0.0])))
+    sweep(experiment, grid(x=range(3)), store=tmp_path)
+    row = ",".join(["\n1", *(repr((1 + k + 1) / 7) for k in range(4))])
+    alter(row, ",".join(["\n1", *[value] * 4]))
+    assert statuses(audit(store=tmp_path)) == ["agrees", "differs", "agrees"]
+
+
+def test_a_group_that_was_made_up_otherwise_is_no_false_alarm(registry, toy, tmp_path):
+    """As rows from before the groups were known: a little apart as a whole, others to the digit."""
+    drift = [1e-4]
+    trial = lambda call: {c: (call.x + k + 1) / 7 * (1 + drift[0]) for k, c in enumerate("abcd")}  # noqa: E731
+    experiment = register(replace(toy(tolerance=0.5), trial=trial))
+    sweep(experiment, grid(x=[0]), store=tmp_path)
+    drift[0] = 0.0
+    sweep(experiment, grid(x=range(4)), store=tmp_path)
+    first, *others = audit(store=tmp_path, sample=9)
+    assert first.status == "agrees" and "most numbers come out near" in first.detail
+    assert all("near" not in r.detail for r in others) and statuses(others) == ["agrees"] * 3
+
+
+def test_a_grid_that_fails_keeps_no_other_from_the_audit(registry, toy, tmp_path):
+    def grid_of_nothing(profile):
+        raise KeyError("no grid")
+
+    for name in ("a", "b"):
+        sweep(register(toy(name)), grid(x=0), store=tmp_path)
+    registry["a"] = toy("a", cells=grid_of_nothing)
+    bad, good = audit(store=tmp_path)
+    assert (bad.status, good.status) == ("differs", "agrees")
+    assert bad.detail == "KeyError: 'no grid'"
+
+
 @pytest.mark.parametrize(
     "change", [(", 2 cores", ""), ("threads 1", "threads 3"), ("numpy 2", "numpy 1")]
 )

@@ -1,5 +1,6 @@
 """Dask: a real scheduler and two real workers on this machine, which may all die."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -9,11 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import helpers
 from helpers.sweep import sweep
+from helpers.sweep.cluster import Cluster
+from helpers.sweep.workers import Event
 
 SOURCE = Path(helpers.__file__).parents[1]
 PATH = os.pathsep.join([str(SOURCE), *filter(None, sys.path)])
@@ -42,8 +46,11 @@ def trial(call):
         os.kill(os.getpid(), 9)
     if what == "faults" and call.x == 2:
         time.sleep(600)
-    if what == "data" and call.x % 2 and "HAS_DATA" not in os.environ:
+    if what in ("data", "long") and call.x % 2 and "HAS_DATA" not in os.environ:
         raise DatasetNotFound("no cats here")
+    if what == "long" and call.x == 1:
+        while not (folder / "go on").exists():
+            time.sleep(0.1)
     if what == "no data" and call.x % 2:
         raise DatasetNotFound("no cats anywhere")
     return {"y": call.x / 7, "pid": os.getppid()}
@@ -56,7 +63,8 @@ else:
     cells = grid(x=range(count))
 try:
     frame = sweep(experiment, cells, store=store, backend="dask", progress=False,
-                  context={"data_dir": str(folder), "device": "auto"}, terms=Terms(limit=8.0))
+                  context={"data_dir": str(folder), "device": "auto"},
+                  terms=Terms(limit=240.0 if what == "long" else 8.0))
     print(len(frame), "rows,", len(frame.attrs["missing"]), "missing,",
           len(set(frame["pid"])) if "pid" in frame else 0, "workers")
 except TrialError as error:
@@ -166,6 +174,65 @@ def test_a_dead_client_or_scheduler_costs_nothing_that_was_stored(place):
     told = place.told(third)
     assert "30 rows, 0 missing" in told, told
     assert len(place.rows()) == 30 and stored >= 10 and len(place.tried()) <= 30 + 4
+
+
+@needs_dask
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_group_goes_to_a_new_worker_when_all_are_dead_that_could_compute_it(place, others):
+    """Alone, or beside one without the data, to which it must not go."""
+    for _ in range(others):
+        place.worker()
+    dies = place.worker(HAS_DATA="1")
+    client = place.client(count=4, what="long")
+    # it is in the hands of the one that dies: nothing else is to be done before it, or beside it
+    place.until(lambda: len(place.rows()) == (2 if others else 1) and 1 in place.tried())
+    comes = place.worker(HAS_DATA="1")
+    output = place.folder / f"output {place.started.index(comes)}"
+    place.until(lambda: "Registered to" in output.read_text())
+    if others:  # as a queue ends it
+        dies.terminate()
+    else:
+        dies.kill()
+    dies.wait(timeout=100)
+    (place.folder / "go on").touch()
+    told = place.told(client)
+    assert "4 rows, 0 missing" in told, told
+
+
+@needs_dask
+def test_a_client_without_workers_says_once_that_it_waits(place):
+    client = place.client(count=2)
+    output = place.folder / f"output {place.started.index(client)}"
+    place.until(lambda: "waiting for workers at tcp://" in output.read_text())
+    time.sleep(3.0)
+    place.worker()
+    told = place.told(client)
+    assert "2 rows, 0 missing" in told and told.count("waiting for workers") == 1, told
+
+
+@needs_dask
+@pytest.mark.parametrize("kind", [TimeoutError, OSError, asyncio.CancelledError])
+def test_rows_that_are_lost_with_their_worker_are_computed_again(monkeypatch, kind):
+    """A worker that dies when a group is computed, and its rows are not yet fetched."""
+
+    def result(timeout):
+        assert 0 < timeout <= 60, "nobody waits for ever for one that is dead"
+        raise kind("gone")
+
+    monkeypatch.setattr("distributed.get_client", lambda: SimpleNamespace(
+        scheduler=SimpleNamespace(address="tcp://here"), status="running",
+        nthreads=lambda: {"a": 1},
+        submit=lambda *a, **k: SimpleNamespace(
+            status="finished", result=result, cancel=lambda force: None,
+            add_done_callback=lambda back: None,
+        ),
+    ))  # fmt: skip
+    with Cluster() as cluster:
+        assert cluster.free() == 1
+        cluster.submit(1, SimpleNamespace(packed=bytes, limit=None))
+        cluster._done.put((1, cluster._futures[1]))
+        assert cluster.wait(1.0) == [Event(1, "end")]
+        assert cluster.free() == 1
 
 
 @needs_dask

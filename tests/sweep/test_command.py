@@ -39,7 +39,7 @@ def test_run_and_audit_in_a_process_of_their_own(alter, tmp_path):
 import sys
 from helpers.sweep import command, grid, registry
 
-registry._import_experiments = lambda name=None: None
+registry._import_experiments = lambda name=None: set()
 
 @registry.experiment("toy", cells=lambda profile: grid(x=[1, 2]), tolerance=0.0, cheap=bool)
 def trial(call):
@@ -109,10 +109,45 @@ def test_one_damaged_table_stops_neither_list_nor_audit_nor_run(registry, toy, t
     assert main(["audit", "--sample", "1", "--device", "cpu", *where]) == 1
     told = capsys.readouterr()
     assert "2 agrees, 1 differs" in told.out and "b: the results file" in told.out
+    for command in (["audit", "--power"], ["plan"]):
+        assert main([*command, *where]) == 1
+        told = capsys.readouterr()
+        assert "b.csv is damaged in line 1" in told.err
+        assert "\na " in told.out and "\nc " in told.out and "\nb " not in told.out
     assert main(["run", "--all", "--profile", "laptop", "--device", "cpu", *where]) == 1
     told = capsys.readouterr()
     assert "a: 6 cells in" in told.out and "c: 6 cells in" in told.out
     assert told.err.splitlines()[-1] == "1 of 3 experiments failed: b"
+
+
+def test_the_profile_is_the_published_one_unless_another_is_named(registry, toy, tmp_path, capsys):
+    register(toy())
+    assert main(["run", "toy", "--device", "cpu", "--store", str(tmp_path)]) == 0
+    assert "toy: 6 cells in" in capsys.readouterr().out, "three in smoke"
+
+
+def test_a_grid_that_exits_keeps_no_other_from_list_plan_and_run(registry, toy, tmp_path, capsys):
+    register(toy("a", cells=lambda profile: sys.exit(0)))
+    register(toy("b"))
+    for command in (["run", "--all", "--device", "cpu"], ["list"], ["plan", "--profile", "laptop"]):
+        assert main([*command, "--store", str(tmp_path)]) == 1
+        told = capsys.readouterr()
+        assert "experiment a:\n" in told.err and "SystemExit: 0" in told.err
+        assert "\nb" in "\n" + told.out
+
+
+def test_who_stops_a_run_of_all_is_told_what_had_failed(
+    registry, toy, tmp_path, capsys, monkeypatch
+):
+    def run(name, *rest):
+        raise KeyboardInterrupt if name == "b" else ValueError("no")
+
+    monkeypatch.setattr("helpers.sweep.command._run_one", run)
+    for name in ("a", "b", "c"):
+        register(toy(name))
+    assert main(["run", "--all", "--device", "cpu", "--store", str(tmp_path)]) == 130
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["error: no", "1 of 3 experiments failed: a"] and "stopped" in told[2]
 
 
 def test_experiments_that_fail_keep_no_other_from_running(registry, toy, tmp_path, capsys):
@@ -220,7 +255,7 @@ def test_ctrl_c_is_not_a_traceback(lines, tmp_path):
 import os, signal, sys, time
 from helpers.sweep import command, grid, registry
 
-registry._import_experiments = lambda name=None: None
+registry._import_experiments = lambda name=None: set()
 
 @registry.experiment("toy", cells=lambda profile: grid(x=[1, 2, 3]), tolerance=0.0, cheap=bool)
 def trial(call):

@@ -1,6 +1,7 @@
 """What cells cost, parts of a grid, and tables put together again."""
 
 import csv
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import StoreError
-from helpers.project import project_root
-from helpers.sweep import get, grid, names, register, sweep
+from helpers.project import describe_device, project_root
+from helpers.sweep import Experiment, Terms, get, grid, names, register, sweep
 from helpers.sweep.command import main
 from helpers.sweep.costs import Costs, as_csv, plan
 from helpers.sweep.shards import merge, shard
+from helpers.sweep.workers import Here
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -104,8 +106,6 @@ def test_the_book_shows_the_plan_of_every_grid():
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 7))
 def test_parts_are_disjoint_complete_in_order_and_split_no_group(size, count, kinds):
-    from helpers.sweep import Experiment
-
     experiment = Experiment("parts", lambda calls: [], list, 0.0, bool, lambda c: c["x"] % kinds)
     cells = grid(x=range(size))
     parts = [shard(experiment, cells, k + 1, count) for k in range(count)]
@@ -168,6 +168,81 @@ def test_a_merge_that_cannot_be_changes_nothing(toy, tmp_path):
     with pytest.raises(StoreError, match="has other columns than"):
         merge(toy(), tmp_path, [tmp_path / "other" / "toy.csv"])
     assert (tmp_path / "toy.csv").read_bytes() == before
+
+
+def test_tables_that_do_not_belong_together_are_not_merged(toy, tmp_path, monkeypatch, capsys):
+    """Whichever table is there first, and also where all that is taken in is new."""
+    files = [tmp_path / place / "toy.csv" for place in "abc"]
+    monkeypatch.setattr("helpers.sweep.worker.package_text", lambda: "")
+    for x, (file, code) in enumerate(zip(files, ["aaaa", "aaaa", "bbbb"], strict=True)):
+        monkeypatch.setattr(Experiment, "code", code)
+        sweep(toy(), grid(x=x), store=file.parent)
+    sweep(toy(result=lambda x: {"z": 1}), grid(x=7), store=tmp_path / "columns")
+    other = toy(cells=lambda profile: grid(z=0))
+    sweep(replace(other, trial=lambda call: {"y": 1}), grid(z=0), store=tmp_path / "parameters")
+    for bad, message in (
+        (
+            [files[0], files[2]],
+            rf"different code: aaaa in {files[0]}, bbbb in {files[2]}\. If that",
+        ),
+        (
+            [files[0], tmp_path / "columns/toy.csv"],
+            r"columns/toy.csv has other columns than .*'z'\]",
+        ),
+        ([tmp_path / "parameters/toy.csv"], r"is no table of toy: it lacks the columns \['x'\]"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            merge(toy(), tmp_path / "new", bad)
+        assert not (tmp_path / "new").exists()
+    with files[1].open("a") as file:
+        file.write("3,9.0,torn")
+    assert merge(toy(), tmp_path / "new", files[:2]) == (2, 0, [])
+    assert f"{files[1]}: ignored an incomplete last line" in capsys.readouterr().out
+    assert merge(toy(), tmp_path / "new", files[2:]) == (1, 0, []), "one by one, on purpose"
+
+
+def test_rows_that_were_swapped_are_named_by_a_merge_with_what_they_were(toy, tmp_path):
+    """The tolerance is for other processors: on the same one, numbers come out as they were."""
+    experiment = toy(tolerance=100.0)
+    for place in ("one", "other"):
+        sweep(experiment, grid(x=range(3)), store=tmp_path / place)
+    path = tmp_path / "other" / "toy.csv"
+    text = path.read_text().replace("\n1,1.0,", "\n1,was 4,").replace("\n2,4.0,", "\n2,1.0,")
+    path.write_text(text.replace("was 4", "4.0"))
+    added, known, told = merge(experiment, tmp_path / "one", [path])
+    assert (added, known) == (0, 3)
+    assert [line.partition(", ")[2] for line in told] == [
+        "cell {'x': 1}: y 1.0 and 4.0",
+        "cell {'x': 2}: y 4.0 and 1.0",
+    ]
+    path.write_text(path.read_text().replace(describe_device("cpu"), "Abacus, 2 cores"))
+    assert merge(experiment, tmp_path / "one", [path]) == (0, 3, [])
+
+
+# -- what comes first ------------------------------------------------------------------------------
+
+
+def test_where_time_is_limited_first_repetitions_of_everything_come_first(toy, tmp_path):
+    order = []
+    experiment = replace(
+        toy(cells=lambda profile: grid(x=0, trial=0)),
+        trial=lambda call: order.append((call.x, call.trial)) or {"y": 1},
+    )
+    cells = grid(x=[5, 9, 2], trial=[7, 3, 4])
+    with pytest.MonkeyPatch.context() as patch:  # in this process, where it can be seen
+        patch.setattr("helpers.sweep.run.Pool", lambda jobs: Here())
+        limited = Terms(ends=time.monotonic() + 100)
+        sweep(experiment, cells, store=tmp_path / "limited", terms=limited)
+        assert order == [(x, trial) for trial in (7, 3, 4) for x in (5, 9, 2)]
+        # a run that goes on keeps to the order: what is stored counts
+        order.clear()
+        sweep(experiment, cells[1:3] + cells[4:6], store=tmp_path / "again")
+        order.clear()
+        sweep(experiment, cells, store=tmp_path / "again", terms=limited)
+        assert order == [(5, 7), (9, 7), (2, 7), (2, 3), (2, 4)]
+    order.clear()
+    sweep(experiment, cells, store=tmp_path / "all")
+    assert order == [(x, trial) for x in (5, 9, 2) for trial in (7, 3, 4)]
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b"])

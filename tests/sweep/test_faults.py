@@ -1,5 +1,6 @@
 """Runs that nobody watches: trials that fail in every way, clients that share a table, the time."""
 
+import io
 import json
 import math
 import os
@@ -8,10 +9,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from helpers.sweep import Experiment, Terms, TrialError, grid, register, sweep
+from helpers.errors import StoreError
+from helpers.sweep import Experiment, Terms, TrialError, grid, locks, register, sweep
 from helpers.sweep.command import main
 from helpers.sweep.locks import Claims, lock_file
 from helpers.sweep.store import Store
@@ -351,6 +354,64 @@ with lock_file(Path(sys.argv[1])):
     with lock_file(lock):
         assert time.monotonic() - start < 5
     assert "removed the lock" in capsys.readouterr().out and not lock.exists()
+
+
+def test_of_two_that_find_a_lock_that_was_left_one_removes_it(tmp_path, capsys):
+    """The slower one finds the lock of the faster one in its place, and leaves it."""
+    lock = tmp_path / "lock"
+    lock.write_text("of another")
+    locks._remove(lock, "that was left")
+    assert lock.read_text() == "of another" and list(tmp_path.iterdir()) == [lock]
+    assert capsys.readouterr().out == ""
+    locks._remove(lock, "of another")
+    locks._remove(lock, "of another")
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out.count("removed the lock") == 1
+
+
+def test_a_process_of_another_container_of_this_name_is_not_taken_for_dead():
+    script = "import os; from helpers.sweep import locks; print(locks._signature(), end='')"
+    dead = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True).stdout
+    assert locks._is_dead(dead) and not locks._is_dead(locks._signature())
+    assert not locks._is_dead(dead.replace("pid:[", "pid:[1"))
+
+
+@pytest.mark.parametrize("when", ["take", "drop", "end"])
+def test_claims_that_cannot_be_written_or_removed_are_no_crash(tmp_path, monkeypatch, when):
+    def refuse(self, *args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    claims = Claims(tmp_path / "toy.csv")
+    with claims:
+        if when != "take":
+            assert claims.take("a")
+        monkeypatch.setattr(Path, "mkdir" if when == "take" else "unlink", refuse)
+        if when == "take":
+            with pytest.raises(StoreError, match=r"claims \(Permission denied\)"):
+                claims.take("a")
+        if when == "drop":
+            claims.drop("a")
+            monkeypatch.undo()
+    assert when == "end" or list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_found_no_space_does_not_stay(tmp_path, monkeypatch):
+    real = Path.open
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    def full(self, mode="r", **options):
+        real(self, mode, **options).close()
+        return Full()
+
+    with Claims(tmp_path / "toy.csv") as claims:
+        assert claims.take("a")
+        monkeypatch.setattr(Path, "open", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            claims.take("b")
+        monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- long tables, orphans --------------------------------------------------------------------------

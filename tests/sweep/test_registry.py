@@ -1,10 +1,11 @@
 """Experiments by name, what they refuse, and what a trial is told."""
 
+import importlib
 import pickle
 
 import pytest
 
-from helpers.sweep import Experiment, experiment, get, grid, names, register
+from helpers.sweep import Experiment, experiment, get, grid, names, register, registry
 
 
 def test_register_and_get(registry, toy):
@@ -84,3 +85,22 @@ def test_a_context_that_no_trial_knows_is_refused():
                       cheap=lambda cell: True)  # fmt: skip
     with pytest.raises(ValueError, match=r"the context has \['devise'\]: it may have device"):
         made.call({"x": 1}, {"devise": "cpu"})
+
+
+def test_a_module_that_cannot_be_imported_hides_no_experiment(monkeypatch):
+    """`run --all` tells of those in it, and goes on to the others."""
+    known, real = registry.names(), importlib.import_module
+    broken = registry.package_tree().experiments["mixture_weight"]
+
+    def import_module(name):
+        if name == broken:
+            raise ImportError("no module named so")
+        return real(name)
+
+    monkeypatch.setattr(registry.importlib, "import_module", import_module)
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+    assert "mixture_weight" in registry.names() and set(registry.names()) <= set(known)
+    with pytest.raises(ImportError, match="no module named so"):
+        registry.get("mixture_weight")
+    with pytest.raises(ValueError, match="unknown experiment 'mixture'"):
+        registry.get("mixture")

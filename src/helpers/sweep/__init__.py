@@ -4,8 +4,8 @@
 and what became of the rest, `workers` and `cluster` have processes here and on other machines,
 `worker` is such a process and `trials` computes one group in it. `store` keeps the rows whole,
 `locks` several clients apart, `failures` what did not succeed. `costs` and `shards` plan a grid and
-part it. `audit` computes stored rows anew and `closeness` compares. `command` is
-``python -m helpers.sweep``.
+part it, `pace` keeps to the time. `audit` computes stored rows anew and `closeness` compares.
+`command` is ``python -m helpers.sweep``.
 """
 
 # fmt: off

@@ -63,9 +63,13 @@ def audit(
         raise ValueError(f"audit of {sample} cells: sample must be 1 or more")
     seed = random.randrange(2**31) if seed is None else seed
     results, store = [], expanded(store)
-    for experiment in [get(name) for name in (registry.names() if names is None else names)]:
-        draw = random.Random(f"{seed}/{experiment.name}")
-        results += _audit_one(experiment, store, sample, draw, cheap_only, context or {})
+    for name in registry.names() if names is None else [get(name).name for name in names]:
+        draw = random.Random(f"{seed}/{name}")
+        try:
+            results += _audit_one(get(name), store, sample, draw, cheap_only, context or {})
+        except (Exception, SystemExit) as error:  # of its module or grid: the others go on
+            told = f"{type(error).__name__}: {error}"
+            results.append(Audited(name, None, "differs", told))
     return results
 
 
@@ -99,8 +103,11 @@ def _audit_one(
         group = table.together(i)
         if group not in computed:
             computed[group] = table.recomputed(group, context)
+    same = table.is_same_arithmetic(computed)
     return [
-        Audited(experiment.name, table.cells[i], *table.compared(i, computed[table.together(i)]))
+        Audited(
+            experiment.name, table.cells[i], *table.compared(i, computed[table.together(i)], same)
+        )
         for i in drawn
     ]
 
@@ -141,8 +148,29 @@ class _Table:
             outcomes = list(found)
         return outcomes + outcomes[-1:] * (len(cells) - len(outcomes))
 
-    def compared(self, i: int, outcomes: list[Outcome]) -> tuple:
-        """Status, detail and, if any, deviations of one stored row."""
+    def is_same_arithmetic(self, computed: dict[tuple[int, ...], list[Outcome]]) -> bool:
+        """Whether most rows come out as they were, of those that should.
+
+        All that was drawn is asked, as one row, or one group, may have been tampered with as a
+        whole.
+        """
+        repeats = [self._repeats(group, found) for group, found in computed.items()]
+        return closeness.is_same_arithmetic([one for some in repeats for one in some])
+
+    def _is_near(self, group: tuple[int, ...], outcomes: list[Outcome]) -> bool:
+        """Whether a group comes out a little otherwise as a whole: stored by another make of it."""
+        apart = self._repeats(group, outcomes)
+        near = self._repeats(group, outcomes, closeness.NEAR)
+        return not closeness.is_same_arithmetic(apart) and closeness.is_same_arithmetic(near)
+
+    def compared(self, i: int, outcomes: list[Outcome], same: bool) -> tuple:
+        """Status, detail and, if any, deviations of one stored row.
+
+        Args:
+            i: the row.
+            outcomes: those of its group.
+            same: whether this machine adds up as that of the rows.
+        """
         group = self.together(i)
         row, outcome = self.rows[i], outcomes[group.index(i)]
         if outcome.absent:
@@ -158,7 +186,9 @@ class _Table:
             for c in old
             if not closeness.agree(old[c], new[c], allowed(c))
         }
-        if not why and not closeness.is_same_arithmetic(self._repeats(group, outcomes)):
+        if not why and (cell := self._owner(i, new)):
+            return "differs", f"the numbers of {cell} come out", {c: (old[c], new[c]) for c in old}
+        if not why and (not same or self._is_near(group, outcomes)):
             why = "most numbers come out near, and not the same"
         if not why:
             wrong = {
@@ -178,16 +208,32 @@ class _Table:
             return "not checked", other, deviations
         return "differs", text, deviations
 
+    def _owner(self, i: int, new: dict[str, float]) -> str:
+        """The cell of another row whose numbers these are, to the last digits; "" where none is.
+
+        Columns in which many rows agree do not tell.
+        """
+        fine = sorted(self._fine & new.keys())
+
+        def is_near(row: dict[str, Any]) -> bool:
+            return all(closeness.repeated(row[c], new[c], self._sizes[c]) for c in fine)
+
+        if len(fine) < 2 or is_near(self.rows[i]):
+            return ""
+        return next((f"{self.cells[k]}" for k, row in enumerate(self.rows) if is_near(row)), "")
+
     def _numbers(self, row: dict[str, Any]) -> dict[str, float]:
         apart = {*self.experiment.parameters, *PROVENANCE}
         return {c: v for c, v in row.items() if c not in apart}
 
-    def _repeats(self, group: tuple[int, ...], outcomes: list[Outcome]) -> list[bool]:
+    def _repeats(
+        self, group: tuple[int, ...], outcomes: list[Outcome], share: float = closeness.REPEATS
+    ) -> list[bool]:
         """For numbers of the group that might tell: whether they come out as they were."""
         return [
-            closeness.repeated(self.rows[k][c], outcome.row[c], self._sizes[c])
+            closeness.repeated(self.rows[k][c], outcome.row[c], self._sizes[c], share)
             for k, outcome in zip(group, outcomes, strict=True)
-            if outcome.row
+            if outcome.row and not closeness.other_arithmetic(self.rows[k], outcome.row)
             for c in self._fine & outcome.row.keys()
         ]
 

@@ -20,6 +20,7 @@ from helpers.sweep.trials import noted
 # of the stored number: what the same arithmetic may differ by. Most rows come out to the last
 # digit; the largest difference measured is 3e-6, of losses after 1,000 epochs (`networks`)
 REPEATS = 1e-5
+NEAR = 1e-3  # of the stored number: what another make of a group may do to most of its numbers
 _FLOOR = 1e-9  # of the column's usual size: what is as good as zero in it
 _FEW = 4  # numbers, at least, from which it is told whether the arithmetic is the same
 
@@ -29,9 +30,16 @@ def agree(old: float, new: float, tolerance: float) -> bool:
     return _near(old, new, tolerance * max(1.0, abs(old)))
 
 
-def repeated(old: float, new: float, size: float) -> bool:
-    """Whether a number is the same again, in a column of numbers of this usual size."""
-    return _near(old, new, REPEATS * abs(old) + _FLOOR * size)
+def repeated(old: float, new: float, size: float, share: float = REPEATS) -> bool:
+    """Whether a number is the same again, but for this share of it.
+
+    Args:
+        old: the stored one.
+        new: what came out now.
+        size: the usual size of the column's numbers.
+        share: of the stored number.
+    """
+    return _near(old, new, share * abs(old) + _FLOOR * size)
 
 
 def _near(old: float, new: float, distance: float) -> bool:

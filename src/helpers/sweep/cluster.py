@@ -15,6 +15,7 @@ import os
 import queue
 import threading
 import time
+from asyncio import CancelledError
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,8 @@ from helpers.sweep.worker import Task
 from helpers.sweep.workers import START, Event, Pool
 
 _PAUSE = 1.0  # seconds between looks at the workers
+_FETCH = 30.0  # seconds in which the rows of a group have to come from its worker
+_ENDING = ("closing", "closed", "failed")  # states of a worker
 _own = threading.local()
 
 
@@ -73,9 +76,10 @@ class Cluster:
             self.address, self._owned = given, True
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._futures: dict[int, Any] = {}
+        self._bound: dict[int, set[str]] = {}  # to these workers, where not all would do
         self._threads: dict[str, int] = {}
         self._refused: dict[str, str] = {}
-        self._looked = float("-inf")
+        self._looked, self._waiting = float("-inf"), False
 
     def __enter__(self) -> "Cluster":
         return self
@@ -94,22 +98,24 @@ class Cluster:
 
     def free(self) -> int:
         """How many groups can be taken now; `TrialError` when no worker can be used."""
-        if time.monotonic() - self._looked > _PAUSE:
-            self._look()
+        self._look()
         if self._refused and not self._threads and not self._futures:
             told = "; ".join(f"{worker}: {why}" for worker, why in self._refused.items())
             raise TrialError(f"no worker of {self.address} can be used: {told}")
         return self.jobs - len(self._futures)
 
     def _look(self) -> None:
-        """Which workers there are."""
+        """Which workers there are: they come and go."""
+        if time.monotonic() - self._looked < _PAUSE:
+            return
         self._looked = time.monotonic()
         self._check()
         with suppress(OSError, TimeoutError):
             known = self._client.nthreads()
             self._refused = {w: why for w, why in self._refused.items() if w in known}
-            if not known:
+            if not known and not self._waiting:
                 print(f"waiting for workers at {self.address}", flush=True)
+            self._waiting = not known
             self._threads = {w: n for w, n in known.items() if w not in self._refused}
 
     def _check(self) -> None:
@@ -137,42 +143,63 @@ class Cluster:
                 return where, [("refused", f"{type(error).__name__}: {error}")]
             return where, cluster.compute(packed, limit)
 
-        usable = [worker for worker in self._threads if worker not in avoid]
+        usable = self._threads.keys() - avoid
+        bound = usable if avoid or self._refused else set()  # else those that come later do, too
         future = self._client.submit(
-            there, task.packed(), task.limit, workers=usable, pure=False, retries=0
+            there, task.packed(), task.limit, workers=[*bound] or None, pure=False, retries=0
         )
         self._futures[number] = future
+        if bound:
+            self._bound[number] = bound
         future.add_done_callback(lambda done: self._done.put((number, done)))
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as anything has, at the latest after so many seconds."""
+        """What happened, as soon as anything has, at the latest after so many seconds.
+
+        A group whose workers are all gone, or whose rows were lost with one, ends without rows.
+        """
         self._check()
         try:
             number, future = self._done.get(timeout=max(0.0, min(seconds, _PAUSE)))
         except queue.Empty:
-            return []
+            self._look()
+            return [event for number in self._stranded() for event in self._ended(number)]
         if self._futures.get(number) is not future:
             return []
         if future.status in ("cancelled", "lost"):  # not by us
             self._client.close(timeout=5)
             self._check()
-        del self._futures[number]
         if future.status == "error":
-            return [*self._error(number, future.exception()), Event(number, "end")]
-        where, told = future.result()
+            told = self._cause(future.exception())
+            return [Event(number, "died", told), *self._ended(number)]
+        try:
+            where, told = future.result(timeout=_FETCH)
+        except (OSError, TimeoutError, CancelledError):  # the worker has died that has them
+            return self._ended(number)
+        except Exception as error:  # they cannot be read here
+            return [Event(number, "died", self._cause(error)), *self._ended(number)]
         for kind, content in told:
             if kind == "refused":
                 self._refused[where] = content
                 self._threads.pop(where, None)
-        return [*(Event(number, k, content, where) for k, content in told), Event(number, "end")]
+        return [*(Event(number, k, content, where) for k, content in told), *self._ended(number)]
 
-    def _error(self, number: int, error: BaseException) -> list[Event]:
+    def _stranded(self) -> list[int]:
+        """Groups that wait for workers which are no more."""
+        return [n for n, bound in self._bound.items() if not bound & self._threads.keys()]
+
+    def _ended(self, number: int) -> list[Event]:
+        self.stop(number)
+        return [Event(number, "end")]
+
+    def _cause(self, error: BaseException) -> str:
         if type(error).__name__ == "KilledWorker":
-            return [Event(number, "died", "each worker that computed it died with it")]
-        return [Event(number, "died", f"{type(error).__name__}: {error}")]
+            return "each worker that computed it died with it"
+        return f"{type(error).__name__}: {error}"
 
     def stop(self, number: int) -> None:
         """End a group; nothing more is told about it."""
+        self._bound.pop(number, None)
         if future := self._futures.pop(number, None):
             with suppress(Exception):
                 future.cancel(force=True)
@@ -181,7 +208,8 @@ class Cluster:
 def compute(packed: bytes, limit: float | None) -> list[tuple[str, Any]]:
     """What a Dask worker does with a group: have a process of its own compute it.
 
-    It stops when the group takes longer than allowed, and when nobody wants it any more.
+    It stops when the group takes longer than allowed, when nobody wants it any more, and when the
+    worker is told to end, as by a queue whose time is up: it would wait for the group.
     """
     from distributed import get_worker
     from distributed.worker import thread_state
@@ -202,7 +230,7 @@ def compute(packed: bytes, limit: float | None) -> list[tuple[str, Any]]:
             else:
                 told.append((event.kind, event.content))
         state = worker.state.tasks.get(key)
-        if state is None or state.state == "cancelled":
+        if state is None or state.state == "cancelled" or worker.status.name in _ENDING:
             _own.pool.stop(0)
             return told
         if limit is not None and time.monotonic() > since + limit + (0 if started else START):

@@ -5,19 +5,22 @@ import math
 import os
 import random
 import re
+import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from helpers.errors import StoreError
 from helpers.project import PROFILES, PUBLISHED, Run, expanded, own_package, resolve_device
 from helpers.sweep.audit import Power, audit, codes, power, stored_rows
 from helpers.sweep.costs import as_csv, as_text, plan
 from helpers.sweep.course import Terms
-from helpers.sweep.registry import Experiment, get, names
+from helpers.sweep.registry import get, names
 from helpers.sweep.run import TrialError, sweep
 from helpers.sweep.shards import merge, shard
 
@@ -29,16 +32,39 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         own_package()
-        return options.command(options)
+        with _ends_in_order():
+            return options.command(options)
     except _FAULTS as error:
         _tell(error)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; finished rows are stored, the next run goes on from them", file=sys.stderr)
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
-def _tell(error: Exception) -> None:
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Take a request to end, as queues and closing terminals send it, for what Ctrl-C is.
+
+    What somebody ignores on purpose, as ``nohup`` does, stays ignored.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with suppress(ValueError):  # only the main thread is told
+            if signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(error: BaseException) -> None:
     lines = [f"error: {error}", *getattr(error, "__notes__", [])]
     if not isinstance(error, _FAULTS):
         lines = traceback.format_exception(error)
@@ -62,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_list)
     run = commands.add_parser("run", parents=[common, shared], help="compute the missing cells")
     run.add_argument("--all", action="store_true", help="every experiment")
-    which = "which grid (smoke is stored only with --store)"
-    run.add_argument("--profile", choices=PROFILES, required=True, help=which)
+    which = f"which grid ({PUBLISHED}; smoke is stored only with --store)"
+    run.add_argument("--profile", choices=PROFILES, default=PUBLISHED, help=which)
     run.add_argument("--jobs", type=int, default=1, help="trials at a time (1; -1: all cores)")
     run.add_argument(
         "--precision", default="auto", choices=("auto", "float32", "bfloat16"),
@@ -134,21 +160,23 @@ def _store(options: argparse.Namespace, run: Run) -> Path | None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    store, status = _store(options, Run(PUBLISHED, "cpu", 0, None)), 0
-    for experiment in map(get, names()):
-        sizes = ", ".join(f"{p} {len(experiment.cells(p))}" for p in PROFILES)
-        try:
-            rows = stored_rows(experiment, store)
-            stored = f"{len(rows)} rows stored"
-        except StoreError as error:
-            _tell(error)
-            stored, status = "what is stored cannot be read", 1
-        else:
-            if warning := codes(experiment, rows):
-                print(f"{experiment.name}: {warning}", file=sys.stderr)
-        note = "" if experiment.audited else "; not audited"
-        print(f"{experiment.name}: {sizes} cells; {stored}{note}")
-    return status
+    store = _store(options, Run(PUBLISHED, "cpu", 0, None))
+    done = [_is_done(name, _list_one, name, store) for name in names()]
+    return 0 if all(done) else 1
+
+
+def _list_one(name: str, store: Path) -> None:
+    experiment = get(name)
+    sizes = ", ".join(f"{p} {len(experiment.cells(p))}" for p in PROFILES)
+    note = "" if experiment.audited else "; not audited"
+    try:
+        rows = stored_rows(experiment, store)
+    except StoreError:
+        print(f"{experiment.name}: {sizes} cells; what is stored cannot be read{note}")
+        raise
+    print(f"{experiment.name}: {sizes} cells; {len(rows)} rows stored{note}")
+    if warning := codes(experiment, rows):
+        print(f"{experiment.name}: {warning}", file=sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -156,32 +184,43 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("name the experiments to run, or say --all")
     run = _settings(options, options.profile)
     store = _store(options, run)
-    experiments = [get(name) for name in (names() if options.all else options.names)]
+    wanted = names() if options.all else [get(name).name for name in options.names]
     ends = options.budget and time.monotonic() + options.budget
     terms = Terms(options.trial_limit, ends, options.retry)
     failed = []
-    for experiment in experiments:
-        try:
-            _run_one(experiment, run, store, terms, options)
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # told in full; the other experiments may well do
-            _tell(error)
-            failed.append(experiment.name)
-    if failed and len(experiments) > 1:
-        told = f"{len(failed)} of {len(experiments)} experiments failed: {', '.join(failed)}"
-        print(told, file=sys.stderr)
+    try:
+        for name in wanted:
+            if not _is_done(name, _run_one, name, run, store, terms, options):
+                failed.append(name)
+    finally:  # also when somebody stops it
+        if failed and len(wanted) > 1:
+            told = f"{len(failed)} of {len(wanted)} experiments failed: {', '.join(failed)}"
+            print(told, file=sys.stderr)
     return 1 if failed else 0
 
 
+def _is_done(name: str, do: Callable[..., None], *what: Any) -> bool:
+    """Whether one of many experiments went well: what is wrong is told, and the next may do."""
+    try:
+        do(*what)
+        return True
+    except BrokenPipeError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, _FAULTS):
+            print(f"experiment {name}:", file=sys.stderr)
+        _tell(error)
+        return False
+
+
 def _run_one(
-    experiment: Experiment,
+    name: str,
     run: Run,
     store: Path | None,
     terms: Terms,
     options: argparse.Namespace,
 ) -> None:
-    start = time.perf_counter()
+    start, experiment = time.perf_counter(), get(name)
     cells = experiment.cells(run.profile)
     if options.shard:
         cells = shard(experiment, cells, *options.shard)
@@ -204,18 +243,18 @@ def _run_one(
 
 def _plan(options: argparse.Namespace) -> int:
     store = _store(options, Run(PUBLISHED, "cpu", 0, None))
-    plans, status = [], 0
-    for experiment in map(get, options.names or names()):
-        try:
-            plans.append(plan(experiment, options.profile, stored_rows(experiment, store)))
-        except StoreError as error:
-            _tell(error)
-            status = 1
+    plans = []
+
+    def add(name: str) -> None:
+        experiment = get(name)
+        plans.append(plan(experiment, options.profile, stored_rows(experiment, store)))
+
+    done = [_is_done(name, add, name) for name in options.names or names()]
     if options.write:
         Path(options.write).write_text(as_csv(plans), encoding="utf-8")
     else:
         print(as_text(plans))
-    return status
+    return 0 if all(done) else 1
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -256,14 +295,20 @@ def _audit(options: argparse.Namespace) -> int:
 
 def _warn_of_codes(options: argparse.Namespace, store: Path) -> None:
     """Tell which tables hold rows of other code than the present."""
-    for experiment in map(get, options.names or names()):
-        with suppress(StoreError):  # the audit tells
+    for name in options.names or names():
+        with suppress(Exception):  # the audit tells
+            experiment = get(name)
             if warning := codes(experiment, stored_rows(experiment, store)):
                 print(f"{experiment.name}: {warning}", file=sys.stderr)
 
 
 def _power(options: argparse.Namespace, store: Path) -> int:
-    columns = power(options.names or None, store=store)
+    columns: list[Power] = []
+
+    def add(name: str) -> None:
+        columns.extend(power([name], store=store))
+
+    done = [_is_done(name, add, name) for name in options.names or names()]
     print(f"{'experiment':<22} columns   same arithmetic: swaps zeros   elsewhere: swaps zeros")
     audited = [c for c in columns if not c.reason]
     for name in dict.fromkeys(c.experiment for c in audited):
@@ -274,7 +319,7 @@ def _power(options: argparse.Namespace, store: Path) -> int:
     for name, reason in reasons:
         mine = [c.column for c in columns if (c.experiment, c.reason) == (name, reason)]
         print(f"cannot be audited ({reason}): {name}: {', '.join(mine)}")
-    return 0
+    return 0 if all(done) else 1
 
 
 def _shares(columns: list[Power]) -> str:

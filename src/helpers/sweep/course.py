@@ -1,25 +1,30 @@
 """One way through the groups of cells that are not stored yet: who is next, and what became of it.
 
 Rows are stored as they come. A trial that raises, exits, kills its process, never ends or finds
-nothing but nan costs its group and no other. Groups that failed before come last.
+nothing but nan costs its group and no other. Cells that failed before come last. When the table
+cannot be written any more nothing new is begun, and what is in flight is kept.
 """
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from helpers.errors import RowError, StoreError
 from helpers.sweep.costs import Costs
 from helpers.sweep.failures import TRIES, Failures
 from helpers.sweep.locks import Claims
+from helpers.sweep.pace import Pace, in_turn
 from helpers.sweep.registry import Experiment
-from helpers.sweep.store import PROVENANCE, Cell, Key, Store, key_of
-from helpers.sweep.trials import Outcome, noted
+from helpers.sweep.store import PROVENANCE, Cell, Key, Store, kept_elsewhere, key_of
+from helpers.sweep.trials import Outcome, TrialError, noted
 from helpers.sweep.worker import Task, package_text
 from helpers.sweep.workers import START, Event
 
-_TELLING = 60.0  # seconds of stored rows that have to be computed again before they tell a speed
 _LOOK = 1.0  # seconds between looks at what other clients compute
+_MISFITS = 3  # rows of other columns than the table, one after the other, that end it
+_BARREN = 2  # failures of a group, one after the other and no row between, that end it
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Running:
     since: float
     started: bool = False
     done: int = 0
+    rows: int = 0
+    failed: bool = False
     without: list[Cell] = field(default_factory=list)  # data, where it was tried
 
 
@@ -89,45 +96,74 @@ class Course:
         self._code = experiment.code if stored or executor.remote else ""
         self._text = package_text() if self._code else ""
         self._claims, self._failures = Claims(stored), Failures(None if self.strict else stored)
+        self._before = self._failures.read()
         self.untold = self.strict or not stored
         self._pending: deque[list[Cell]] = deque()
         self._elsewhere: list[list[Cell]] = []
         self._number, self._looked = 0, 0.0
         self._running: dict[int, Running] = {}
         self._lacking: dict[Key, dict[str, str]] = {}
-        self._costs = Costs(experiment, list(file.rows.values()))
-        # seconds of this run's rows, what stored ones told for them, and for all that is left
-        self._took = self._told = self._due = 0.0
-        self._rows, self._said = 0, set[str]()
+        self._pace = Pace(Costs(experiment, list(file.rows.values())))
+        self._said = set[str]()
+        self._events: deque[Event] = deque()
+        self._barren: dict[Any, int] = {}  # failures of a group since its last row
+        # why the table cannot grow any more, and the finished rows that it did not take
+        self._fault: StoreError | None = None
+        self._unstored: list[dict[str, Any]] = []
+        self._misfits = 0
 
-    def run(self, todo: list[Cell]) -> None:
-        """Compute these cells, as far as the terms allow."""
+    def run(self, todo: list[Cell], asked: list[Cell] | None = None) -> None:
+        """Compute these cells, as far as the terms allow.
+
+        Args:
+            todo: what is not stored.
+            asked: the whole grid, which decides on the order where time is short.
+
+        Raises:
+            StoreError: the table cannot be read or written any more; says where finished rows are.
+        """
         self._warn()
         self.asked = len(todo)
-        self._due = self._costs.total(todo) or 0.0
-        self._pending = deque(self._ordered(todo))
+        self._pace.begin(todo)
+        self._pending = deque(self._ordered(todo, asked or todo))
         with self._claims, self.executor:
-            while self._pending or self._running or self._elsewhere:
-                self._submit()
-                if self._pending or self._running or self._elsewhere:
-                    for event in self.executor.wait(self._patience()):
-                        self._take(event)
-                    self._stop_late_ones()
-        self._failures.forget(self.file.rows)
+            try:
+                while self._pending or self._running or self._elsewhere:
+                    self._submit()
+                    if self._pending or self._running or self._elsewhere:
+                        self._events.extend(self.executor.wait(self._patience()))
+                        self._take_all()
+                        self._stop_late_ones()
+            except (KeyboardInterrupt, TrialError):
+                if not self.executor.remote:  # what has come in meanwhile is finished, too
+                    self._events.extend(self.executor.wait(0.0))
+                    self._take_all()
+                if self._fault:
+                    self._say(self._told())
+                raise
+        if self._fault:
+            raise StoreError(self._told()) from self._fault
+        self._note(self._failures.forget, self.file.rows)
 
-    def _ordered(self, todo: list[Cell]) -> list[list[Cell]]:
-        """Groups in their order, those that failed before last; what was given up is left out."""
-        before, tried = self._failures.read(), []
+    def _ordered(self, todo: list[Cell], asked: list[Cell]) -> list[list[Cell]]:
+        """Groups in their order, what failed before last; what was given up is left out.
+
+        Cells of a group that failed are a group of their own, so that they keep no other from being
+        computed. Where the time is limited, first repetitions come before second ones.
+        """
+        fresh, again = [], []
         for cell in todo:
-            known = before.get(key_of(cell))
+            known = self._before.get(key_of(cell))
             if known and known.count >= TRIES and known.code == self._code and not self.terms.retry:
                 told = f"given up after {known.count} tries (--retry), the last: {known.reason}"
                 self.failed.append((cell, Outcome(failure=told)))
                 self._advance([cell], 1)
             else:
-                tried.append(cell)
-        groups = self.experiment.groups(tried)
-        return sorted(groups, key=lambda cells: any(key_of(c) in before for c in cells))
+                (again if known else fresh).append(cell)
+        groups = [*map(self.experiment.groups, (fresh, again))]
+        if self.terms.ends is not None:
+            groups = [in_turn(some, asked) for some in groups]
+        return groups[0] + groups[1]
 
     def _warn(self) -> None:
         """Rows of other code stand in the table that is about to grow."""
@@ -138,6 +174,12 @@ class Course:
     # -- what is next ------------------------------------------------------------------------------
 
     def _submit(self) -> None:
+        try:
+            self._begin_next()
+        except StoreError as error:
+            self._fault = self._fault or error
+
+    def _begin_next(self) -> None:
         now = time.monotonic()
         if self._elsewhere and not self._pending and now - self._looked >= _LOOK:
             self._pending, self._elsewhere = deque(self._elsewhere), []
@@ -159,12 +201,13 @@ class Course:
     def _over(self, now: float) -> bool:
         """Whether nothing new is begun."""
         late = self.terms.ends is not None and now >= self.terms.ends
-        return late or bool(self.strict and self.failed)
+        return late or self._fault is not None or bool(self.strict and self.failed)
 
     def _begin(self, cells: list[Cell]) -> None:
         """Compute a claimed group, but for what another client has stored meanwhile."""
         self.file.read()
         todo = [cell for cell in cells if key_of(cell) not in self.file.rows]
+        todo = [cell for cell in todo if not self._failed_elsewhere(cell)]
         self._advance(cells, len(cells) - len(todo))
         lacking = self._lacking.get(key_of(todo[0]), {}) if todo else {}
         if lacking and not self.executor.others(lacking):
@@ -181,18 +224,18 @@ class Course:
         self._running[self._number] = Running(todo, time.monotonic())
         self.executor.submit(self._number, task, frozenset(lacking))
 
+    def _failed_elsewhere(self, cell: Cell) -> bool:
+        """Whether another client has tried a cell since this one began, and failed."""
+        before, now = self._before.get(key_of(cell)), self._failures.read().get(key_of(cell))
+        if now is None or now.code != self._code or (before and now.count <= before.count):
+            return False
+        told = f"another client tried it: {now.reason}"
+        self.failed.append((cell, Outcome(failure=told)))
+        return True
+
     def _fits(self, cells: list[Cell], now: float) -> bool:
         """Whether a group ends in time, as far as is known."""
-        return self.terms.ends is None or now + self._expected(cells) < self.terms.ends
-
-    def _expected(self, cells: list[Cell]) -> float:
-        """Seconds that cells take here; 0 where nothing tells."""
-        seconds = self._costs.total(cells)
-        if seconds is None:  # the table was empty: what this run has seen of it
-            return self._took / self._rows * len(cells) if self._rows else 0.0
-        # slower, or faster, than where the rows are from; that it is faster takes some time to tell
-        ratio = self._took / self._told if self._told else 1.0
-        return seconds * (ratio if self._told > _TELLING else max(1.0, ratio))
+        return self.terms.ends is None or now + self._pace.expected(cells) < self.terms.ends
 
     def _patience(self) -> float:
         """Seconds to wait for something to happen, before a look around."""
@@ -225,6 +268,10 @@ class Course:
 
     # -- what became of it -------------------------------------------------------------------------
 
+    def _take_all(self) -> None:
+        while self._events:
+            self._take(self._events.popleft())
+
     def _take(self, event: Event) -> None:
         group = self._running.get(event.number)
         if group is None:
@@ -250,10 +297,13 @@ class Course:
             self._fail(group, Outcome(failure="the trial found nothing but nan"), whole=False)
             return
         if outcome.row is not None:
-            self.file.append(self._complete(cell, outcome.row))
-            self._took += outcome.row["seconds"]
-            self._told += self._costs.seconds(cell)[0] or 0.0
-            self._rows += 1
+            try:
+                self._store(self._complete(cell, outcome.row))
+            except RowError as error:
+                self._fail(group, Outcome(failure=str(error), error=error), whole=False)
+                return
+            group.rows += 1
+            self._pace.saw(cell, outcome.row["seconds"])
         elif outcome.absent and where:  # another machine may have the data
             known = self._lacking.setdefault(key_of(cell), {})
             known[where] = outcome.absent
@@ -267,6 +317,30 @@ class Course:
         group.done += 1
         self._advance([cell], 0 if where and outcome.absent else 1)
 
+    def _store(self, row: dict[str, Any]) -> None:
+        """Store a finished row, or keep it at hand when the table takes no rows; `RowError`."""
+        try:
+            self.file.append(row)
+            self._misfits = 0
+        except RowError as error:
+            self._misfits += 1
+            if self._misfits == _MISFITS and not self.strict:  # the experiment has changed
+                self._fault = self._fault or error
+            raise
+        except StoreError as error:
+            self._fault = self._fault or error
+            self._unstored.append(row)
+
+    def _told(self) -> str:
+        """What is wrong with the table, and where the rows are that it did not take."""
+        told, rows = str(self._fault).removesuffix("."), self._unstored
+        if rows:
+            try:
+                self.file.append(*rows)
+            except StoreError:
+                told += f"; {kept_elsewhere(self.file.path, rows, self.experiment.parameters)}"
+        return f"{told}. Nothing new was begun."
+
     def _is_nothing(self, row: dict[str, Any]) -> bool:
         """Whether all that a trial found is nan."""
         found = [value for name, value in row.items() if name not in PROVENANCE]
@@ -278,17 +352,32 @@ class Course:
         for cell in cells:
             self.failed.append((cell, outcome))
             if not self.strict:
-                self._failures.add(cell, outcome, self._code)
+                self._note(self._failures.add, cell, outcome, self._code)
+        group.failed = True
         if self.strict and outcome.error is None and len(self.failed) == len(cells):
             self._say("a trial failed; waiting for those in flight")
         group.done += len(cells)
         self._advance(cells, len(cells))
 
+    def _note(self, write: Callable[..., None], *what: Any) -> None:
+        """Write down failures: rows are worth more than notes, which may be in want of space."""
+        try:
+            write(*what)
+        except StoreError as error:
+            self._say(f"WARNING: {error}: failures are not noted")
+
     def _finish(self, number: int, group: Running) -> None:
         del self._running[number]
-        self._claims.drop(self.experiment.key(group.cells[0]))
+        key = self.experiment.key(group.cells[0])
+        self._claims.drop(key)
+        self._barren[key] = 0 if group.rows else self._barren.get(key, 0) + group.failed
         # what a failing trial had not come to, or what another worker shall try
-        if again := group.without + group.cells[group.done :]:
+        again = group.without + group.cells[group.done :]
+        if again and self._barren[key] >= _BARREN:  # it may well be what all of them have in common
+            told = f"not tried: its group failed {_BARREN} times, and no row came between"
+            self.failed += [(cell, Outcome(failure=told)) for cell in again]
+            self._advance(again, len(again))
+        elif again:
             self._pending.appendleft(again)
 
     def _complete(self, cell: Cell, row: dict[str, Any]) -> dict[str, Any]:
@@ -301,23 +390,10 @@ class Course:
         if not count:
             return
         self.bar.update(count)
-        self._due -= (self._costs.total(cells) or 0.0) * count / len(cells)
-        if self._due > 0 and self._told:
-            left = self._due * self._took / self._told / max(1, self.executor.jobs)
-            self.bar.set_postfix_str(f"about {span(left)} left", refresh=False)
+        if left := self._pace.left(cells, count, self.executor.jobs):
+            self.bar.set_postfix_str(left, refresh=False)
 
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
             print(f"{self.experiment.name}: {text}", flush=True)
-
-
-def span(seconds: float) -> str:
-    """A time in the unit in which one thinks of it.
-
-    >>> span(100), span(3000), span(30_000)
-    ('100 s', '50 min', '8.3 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

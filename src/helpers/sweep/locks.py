@@ -55,8 +55,7 @@ def lock_file(path: Path) -> Iterator[None]:
             holder = _holder(path)
             looks, seen = looks + 1 if holder == seen else 0, holder
             if looks >= _LOOKS or (holder and _is_dead(holder)):
-                print(f"removed the lock {path} that was left by {seen or 'an unknown process'}")
-                path.unlink(missing_ok=True)
+                _remove(path, holder)
             time.sleep(_PAUSE)
     try:
         with file:
@@ -67,8 +66,36 @@ def lock_file(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def _remove(lock: Path, holder: str | None) -> None:
+    """Remove the lock of a holder that is gone, unless another client has done so meanwhile.
+
+    It is taken away under a name of its own, which one client alone can do, and looked at: a lock
+    that has changed hands since is put back.
+    """
+    aside = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
+    try:
+        lock.rename(aside)
+    except FileNotFoundError:
+        return
+    try:
+        if _holder(aside) == holder:
+            print(f"removed the lock {lock} that was left by {holder or 'an unknown process'}")
+        else:
+            with suppress(OSError):
+                os.link(aside, lock)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """Where a process number means the same process: containers have numbers of their own."""
+    with suppress(OSError):
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    return platform.node()
+
+
 def _signature() -> str:
-    return f"{platform.node()}, process {os.getpid()}, {uuid.uuid4()}"
+    return f"{_machine()}, process {os.getpid()}, {uuid.uuid4()}"
 
 
 def _holder(lock: Path) -> str | None:
@@ -82,7 +109,7 @@ def _is_dead(holder: str) -> bool:
     """Whether a process signed that ran on this machine and runs no more."""
     machine, _, rest = holder.partition(", process ")
     number = rest.partition(",")[0]
-    if machine != platform.node() or not number.isdigit():
+    if machine != _machine() or not number.isdigit():
         return False
     try:
         os.kill(int(number), 0)
@@ -118,7 +145,8 @@ class Claims:
         self._over.set()
         if self.folder:
             for file in [*self._held, self._sign]:
-                file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    file.unlink()
             self._held.clear()
             with suppress(OSError):  # others are at work
                 for file in self.folder.iterdir():
@@ -136,13 +164,13 @@ class Claims:
             for _ in range(2):
                 try:
                     with file.open("x", encoding="utf-8") as claim:
+                        self._held.add(file)
                         claim.write(self._mine)
                 except FileExistsError:
                     if not self._is_left(file):
                         return False
                     file.unlink(missing_ok=True)
                     continue
-                self._held.add(file)
                 return True
             return False
         except FileNotFoundError:  # another client has just ended, and removed the empty folder
@@ -157,8 +185,9 @@ class Claims:
         """The group is stored, or given up."""
         if self.folder:
             file = self._file(group)
-            self._held.discard(file)
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+                self._held.discard(file)
 
     @property
     def _sign(self) -> Path:

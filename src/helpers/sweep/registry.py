@@ -246,21 +246,36 @@ def _origin(trial: Callable) -> str:
     return f"{getattr(trial, '__module__', '?')}.{getattr(trial, '__qualname__', repr(trial))}"
 
 
-def _import_experiments(name: str | None = None) -> None:
-    """Import the module that registers this experiment, or all that register any."""
-    modules = package_tree().experiments
-    for module in [modules[name]] if name in modules else sorted(set(modules.values())):
-        importlib.import_module(module)
+def _import_experiments(name: str | None = None) -> set[str]:
+    """Import the module that registers this experiment, or all that register any.
+
+    Returns:
+        Names of experiments whose modules cannot be imported, where all were to be.
+    """
+    modules, broken = package_tree().experiments, set[str]()
+    if name in modules:
+        importlib.import_module(modules[name])
+        return broken
+    for module in sorted(set(modules.values())):
+        try:
+            importlib.import_module(module)
+        except Exception:  # `get` says which when it is asked for one of them
+            broken |= {known for known, place in modules.items() if place == module}
+    return broken
 
 
 def names() -> list[str]:
-    """Names of all experiments, sorted."""
-    _import_experiments()
-    return sorted(_REGISTRY)
+    """Names of all experiments, sorted; of those that cannot be imported, too."""
+    return sorted(_import_experiments() | _REGISTRY.keys())
 
 
 def get(name: str) -> Experiment:
-    """The experiment called `name`; ValueError names the known ones."""
+    """The experiment called `name`; ValueError names the known ones.
+
+    Raises:
+        ImportError: its module cannot be imported (or whatever else that raises).
+        ValueError: there is none of this name.
+    """
     _import_experiments(name)
     if name not in _REGISTRY:
         raise ValueError(f"unknown experiment {name!r}: known are {', '.join(sorted(_REGISTRY))}")

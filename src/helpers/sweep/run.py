@@ -63,9 +63,11 @@ def sweep(
 
     Raises:
         ValueError: cells with other parameters than the experiment's.
-        StoreError: file damaged, of other columns, or unwritable while cells are missing: then
-            before anything is computed.
-        TrialError: trials failed; finished rows are stored.
+        StoreError: file damaged, of other parameters, or unwritable while cells are missing: then
+            before anything is computed. One that becomes unwritable: when what is in flight has
+            ended; the message says where finished rows are.
+        TrialError: trials failed, or returned what does not fit the table; finished rows are
+            stored.
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
     asked, context = [as_cell(cell) for cell in cells], context or {}
@@ -80,7 +82,7 @@ def sweep(
         executor = _executor(n_jobs, backend, terms, scheduler)
         with _bar(experiment.name, len(by_key), len(todo), progress) as bar:
             course = Course(experiment, context, file, executor, terms, revision(), bar)
-            course.run(todo)
+            course.run(todo, [*by_key.values()])
         left, missing = len(course.left), course.missing
         _report(experiment.name, course)
     frame = _frame(asked, file)

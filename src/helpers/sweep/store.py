@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import StoreError
+from helpers.errors import RowError, StoreError
 from helpers.project import expanded
 from helpers.sweep.locks import locked
 
@@ -82,14 +82,28 @@ def _decode_number(text: str) -> int | float:
 
 
 def plain(value: Any) -> Any:
-    """Scalars of numpy and torch (also 0-dimensional arrays) as Python ones, the rest as it is."""
-    return value.item() if getattr(value, "shape", None) == () else value
+    """Scalars of numpy and torch (also 0-dimensional arrays) as Python ones, the rest as it is.
+
+    So are members of enumerations and the like, whose text is not that of their value.
+    """
+    value = value.item() if getattr(value, "shape", None) == () else value
+    for kind in (int, float, str):
+        if isinstance(value, kind) and type(value) not in (kind, bool):
+            return getattr(kind, f"__{kind.__name__}__")(value)
+    return value
+
+
+def _is_too_long(value: Any) -> bool:
+    """Whether a whole number has more digits than are read back."""
+    return isinstance(value, int) and abs(value) >= 10**308
 
 
 def as_cell(cell: dict[str, Any]) -> Cell:
     """A cell with Python scalars; ValueError for what is no parameter, nan among it."""
     scalars = {name: plain(value) for name, value in cell.items()}
     for name, value in scalars.items():
+        if _is_too_long(value):
+            raise ValueError(f"parameter {name!r} is a whole number of more than 308 digits")
         if not isinstance(value, str | int | float) or value != value:
             raise ValueError(
                 f"cell {cell}: parameter {name!r} is {value!r}; parameters are "
@@ -119,6 +133,8 @@ def as_results(results: Any, reserved: frozenset[str]) -> tuple[dict[str, int | 
             raise TypeError(f"result name {name!r} cannot head a column")
         if not isinstance(value, int | float):
             raise TypeError(f"result {name!r} is {type(value).__name__} {value!r}, not a number")
+        if _is_too_long(value):
+            raise ValueError(f"result {name!r} is a whole number of more than 308 digits")
         if name in reserved:
             raise ValueError(f"result {name!r} has the name of a parameter or provenance column")
     return {n: int(v) if isinstance(v, bool) else v for n, v in values.items()}, source
@@ -140,7 +156,7 @@ class Store:
     shared = True
 
     def __init__(self, path: Path, parameters: frozenset[str]) -> None:
-        self.path = expanded(path)
+        self.path = expanded(path).absolute()  # a trial may change the folder of the process
         self._names = parameters
         self.header: list[str]
         self.rows: dict[Key, dict[str, Any]]
@@ -199,8 +215,8 @@ class Store:
         """Store finished trials, in one write, but those whose cells are stored by now.
 
         Raises:
-            StoreError: the columns differ from the header's, or the rows cannot be written; what is
-                stored stays as it was.
+            RowError: the columns differ from the header's.
+            StoreError: the rows cannot be written. What is stored stays as it was in both cases.
         """
         try:
             with self._writing() as fd:
@@ -214,10 +230,8 @@ class Store:
                     _write(fd, lines, self._end)
                     self._absorb(fd)
         except OSError as error:
-            told = rows[0] if len(rows) == 1 else f"{len(rows)} rows"
             raise StoreError(
-                f"cannot write to {self.path} ({error.strerror}). Rows stored before "
-                f"are safe; this one is not stored: {told}"
+                f"cannot write to {self.path} ({error.strerror}). Rows stored before are safe"
             ) from error
 
     def key(self, row: dict[str, Any]) -> Key:
@@ -309,7 +323,7 @@ class Store:
     def _check_columns(self, row: dict[str, Any], expected: list[str]) -> None:
         columns, header = set(row), set(expected)
         if columns != header:
-            raise StoreError(
+            raise RowError(
                 f"the results in {self.path} have other columns than this trial returned: only in "
                 f"the file: {sorted(header - columns) or 'none'}; only in the new row: "
                 f"{sorted(columns - header) or 'none'}. If the experiment has changed, give it a "
@@ -330,11 +344,25 @@ class MemoryStore(Store):
         """There is nothing to prepare."""
 
     def append(self, *rows: dict[str, Any]) -> None:
-        """Keep finished trials; StoreError when their columns differ from those before."""
+        """Keep finished trials; RowError when their columns differ from those before."""
         for row in rows:
             self.header = self.header or list(row)
             self._check_columns(row, self.header)
             self.rows[self.key(row)] = row
+
+
+def kept_elsewhere(table: Path, rows: list[dict[str, Any]], parameters: frozenset[str]) -> str:
+    """Store rows in the folder for temporary files, when their table cannot be written; says where.
+
+    What can be written nowhere is in the text.
+    """
+    try:
+        file = Store(Path(tempfile.mkdtemp(prefix="results-")) / table.name, parameters)
+        file.append(*rows)
+    except (OSError, StoreError):
+        return f"{len(rows)} could be stored nowhere: {rows}"
+    found = f"{len(rows)} that could not be stored there are in {file.path}"
+    return f"{found}; take them in with: python -m helpers.sweep merge {table.stem} {file.path}"
 
 
 def _read(fd: int, start: int, end: int) -> bytes:

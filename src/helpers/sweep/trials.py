@@ -37,12 +37,20 @@ class Outcome:
 
 
 def attempt(
-    experiment: Experiment, cells: list[Cell], context: dict[str, Any]
+    experiment: Experiment,
+    cells: list[Cell],
+    context: dict[str, Any],
+    caught: tuple[type[BaseException], ...] = (Exception, SystemExit),
 ) -> Iterator[Outcome]:
     """Run the trials of one group here and measure them; an exception becomes an outcome.
 
     A trial that yields its rows one by one has each measured, and handed on, as it comes; when it
-    fails in the middle, the outcomes end with that failure.
+    fails in the middle, the outcomes end with that failure. What is no row of numbers is the
+    failure of its own cell and of no other.
+
+    Args:
+        experiment, cells, context: what to compute.
+        caught: what becomes an outcome; where nobody types Ctrl-C, all exceptions may.
 
     Raises:
         ValueError: a cell has other parameters than those of the experiment.
@@ -54,8 +62,11 @@ def attempt(
     date, start = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), time.perf_counter()
 
     def outcome(result: Any, seconds: float) -> Outcome:
-        row, source = as_results(result, reserved)
-        experiment.check_tolerances({*row})
+        try:
+            row, source = as_results(result, reserved)
+            experiment.check_tolerances({*row})
+        except (TypeError, ValueError) as error:
+            return _failed(error)
         provenance = {
             "data_source": source,
             "device": describe_device(calls[0].device if experiment.on_device else "cpu")
@@ -82,10 +93,14 @@ def attempt(
             done += 1
     except DatasetNotFound as error:
         yield from [Outcome(absent=str(error))] * (len(calls) - done)
-    except (Exception, SystemExit) as error:
-        told = f"{type(error).__name__}: {error}".removesuffix(": ")
-        failed = Outcome(failure=told, traceback=traceback.format_exc(), error=error)
-        yield from [failed] * count
+    except caught as error:
+        yield from [_failed(error)] * count
+
+
+def _failed(error: BaseException) -> Outcome:
+    """The outcome of the exception that is being handled."""
+    told = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return Outcome(failure=told, traceback=traceback.format_exc(), error=error)
 
 
 def _as_many(found: Iterator[Any], count: int) -> Iterator[Any]:

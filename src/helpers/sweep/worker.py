@@ -2,13 +2,14 @@
 
 It is told by pickles on its input, and answers by pickles on its output, one a finished row, so
 that nothing finished is lost with it. What trials print goes to the error output. It ends with the
-process that started it, in the middle of a trial too.
+process that started it, in the middle of a trial too, and so does what the trial has started.
 """
 
 import hashlib
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from helpers.dependencies import package_tree
 from helpers.project import resolve_device
 from helpers.sweep.registry import Experiment
 from helpers.sweep.store import Cell
-from helpers.sweep.trials import Outcome, attempt
+from helpers.sweep.trials import attempt
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     tasks: queue.SimpleQueue = queue.SimpleQueue()
+    # whoever ends everything at once, as machines do that go down, ends the process that started
+    # this one too: by itself it would look like a failure of the trial
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    process = os.getpid()
 
     def listen() -> None:
         """Pass on what comes in; without the other process there is nobody to compute for."""
@@ -82,9 +87,11 @@ def main() -> None:
             while True:
                 tasks.put(pickle.load(incoming))
         except (EOFError, OSError, pickle.UnpicklingError):
-            os._exit(1)
+            _end()
 
     def tell(kind: str, content: Any = None) -> None:
+        if os.getpid() != process:  # a trial has forked, and its child comes back too
+            os._exit(1)
         pickle.dump((kind, content), outgoing)
         outgoing.flush()
 
@@ -95,8 +102,15 @@ def main() -> None:
         try:
             _compute(task, tell)
         except BrokenPipeError:
-            os._exit(1)
+            _end()
         tell("end")
+
+
+def _end() -> None:
+    """End this process and, where it leads a session of its own, all that its trials started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def _compute(packed: bytes, tell: Any) -> None:
@@ -109,10 +123,10 @@ def _compute(packed: bytes, tell: Any) -> None:
             tell("refused", wrong)
             return
         tell("start")
-        for outcome in attempt(task.experiment, task.cells, context):
+        for outcome in attempt(task.experiment, task.cells, context, (BaseException,)):
             # nothing travels back that might not be picklable
             tell("row", replace(outcome, error=None))
-    except (KeyboardInterrupt, GeneratorExit) as error:
-        tell("row", Outcome(failure=type(error).__name__))
+    except BrokenPipeError:  # nobody listens any more
+        raise
     except Exception as error:
         tell("refused", f"{type(error).__name__}: {error}")

@@ -22,6 +22,7 @@ from helpers.sweep.trials import attempt
 from helpers.sweep.worker import Task
 
 START = 300.0  # seconds that a process may take to begin a group
+_LOOK, _SILENT = 1.0, 5.0  # seconds between looks at processes; of silence after one's death
 # the libraries that would else take all cores for each process
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -72,11 +73,12 @@ class Here:
     def wait(self, seconds: float) -> list[Event]:
         """The next events."""
         if self._events is None:
-            time.sleep(min(seconds, 1.0))
+            time.sleep(min(seconds, _LOOK))
             return []
-        event = next(self._events)
-        if event.kind == "end":
-            self._events = None
+        events, self._events = self._events, None  # Ctrl-C in a trial ends its group
+        event = next(events)
+        if event.kind != "end":
+            self._events = events
         return [event]
 
     def stop(self, number: int) -> None:
@@ -92,6 +94,7 @@ class _Process:
     process: subprocess.Popen
     number: int | None = None
     tell: Callable[[Any], None] = field(default=lambda task: None)
+    dead: float | None = None  # since when
 
 
 class Pool:
@@ -132,6 +135,7 @@ class Pool:
     def submit(self, number: int, task: Task | bytes, avoid: frozenset[str] = frozenset()) -> None:
         """Give a group to a process."""
         packed = task if isinstance(task, bytes) else task.packed()
+        self._idle = [worker for worker in self._idle if worker.process.poll() is None]
         worker = self._idle.pop() if self._idle else self._started()
         worker.number = number
         self._busy[number] = worker
@@ -164,7 +168,7 @@ class Pool:
         try:
             while True:
                 self._events.put((worker, pickle.load(worker.process.stdout)))
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+        except Exception:  # its end, or whatever bytes that are no message may raise
             self._events.put((worker, None))
         finally:
             worker.process.stdout.close()
@@ -172,11 +176,28 @@ class Pool:
     def wait(self, seconds: float) -> list[Event]:
         """What happened, as soon as anything has, at the latest after so many seconds."""
         events: list[Event] = []
-        with suppress(queue.Empty):
-            events += self._taken(*self._events.get(timeout=max(0.0, seconds)))
-            while True:
-                events += self._taken(*self._events.get_nowait())
+        until = time.monotonic() + seconds
+        while not events:
+            left = max(0.0, until - time.monotonic())
+            with suppress(queue.Empty):
+                events += self._taken(*self._events.get(timeout=min(left, _LOOK)))
+                while True:
+                    events += self._taken(*self._events.get_nowait())
+            self._look()
+            if not left:
+                break
         return events
+
+    def _look(self) -> None:
+        """See to processes that are dead, and whose output what they started holds open."""
+        for worker in self._busy.values():
+            if worker.process.poll() is not None:
+                now = time.monotonic()
+                if worker.dead is None:
+                    worker.dead = now
+                    _kill(worker.process)
+                elif now > worker.dead + _SILENT:
+                    self._events.put((worker, None))
 
     def _taken(self, worker: _Process, message: Any) -> list[Event]:
         number = worker.number

@@ -17,6 +17,8 @@ from helpers.probes import Unit, lesions, tracing
 from helpers.sweep import Call
 
 LARGEST = 650  # images of one group that are looked at
+# … of photographs by a network that takes its time: of frequent and of rare groups
+FEWER = {"train": (200, 200), "val": (75, 75), "test": (100, 200)}
 HARDEST = 200  # images of a group from which its gradient is taken
 MATCHED = "layer-matched like "
 BY_GROUP = tuple(f"gradient {g}" for g in range(4))
@@ -50,7 +52,11 @@ class Patient(NamedTuple):
 
     def answers(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         """What another network says on each part."""
-        return {name: probes.evaluate(model, part.images) for name, part in self.parts.items()}
+        return {name: self.answer(model, part.images) for name, part in self.parts.items()}
+
+    def answer(self, model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Logits of a network on some images."""
+        return probes.evaluate(model, images, batch=self.made.batch)
 
     def hardest(self, groups: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels of the training samples of these groups that are fitted worst."""
@@ -132,12 +138,18 @@ class Patient(NamedTuple):
 def patient(setting: str, epochs: int, trial: int, device: str, data_dir: str | None) -> Patient:
     """The network of a setting, ready for lesions."""
     made = networks.trained(setting, epochs, trial, device, data_dir)
+    groups = networks.minority(setting), networks.majority(setting)
+
+    def size(split: str, group: int, there: int) -> int:
+        if networks.SETTINGS[setting].dataset != networks.SKYBIRDS:
+            return min(there, LARGEST)
+        return min(there, FEWER[split][group in groups[0]])
+
     parts = {
-        name: part.draw([min(n, LARGEST) for n in part.counts()], seed=0)
+        name: part.draw([size(name, g, n) for g, n in enumerate(part.counts())], seed=0)
         for name, part in made.splits.items()
     }
     units = (probes.channels if _convolutional(made.model) else probes.hidden_units)(made.model)
-    groups = networks.minority(setting), networks.majority(setting)
     who = Patient(made, parts, {}, units, *groups, {})
     return who._replace(before=who.answers(made.model))
 

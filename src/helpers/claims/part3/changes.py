@@ -88,8 +88,8 @@ def rewound(rows: pd.DataFrame, note: str = "") -> Judgement:
         garments = changed(rows, GARMENTS, "rewind", sizes)
         side["the same on garments"] = list(apart(garments, GARMENTS))
     return judged(
-        {"rare groups lose more than frequent ones, and more so than by rewinding random filters of "
-         "the same layers": both},
+        {"rare groups lose more than frequent ones, and more so than by rewinding random filters "
+         "of the same layers": both},
         f"rare minus frequent groups, {' and '.join(f'{s:g}' for s in sizes)} epochs back: "
         f"{_said(both)}",
         both[1].found, photos, note, side,

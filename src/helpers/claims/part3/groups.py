@@ -18,6 +18,7 @@ PHOTOS, GARMENTS, ONE_RARE = "sky", "birds", "sky faces"
 TRANSFORMER = "birds, transformer"
 RARE = {ONE_RARE: (1,), "faces": (3,)}  # of other settings: groups 1 and 2
 LEAST = 5  # networks, fewer of which decide nothing
+NEGLIGIBLE = 0.01  # an effect that is surely below one point is none
 
 
 def rare(setting: str) -> tuple[int, ...]:
@@ -80,12 +81,19 @@ def judged(
 ) -> Judgement:  # fmt: skip
     """A judgement by statements, see :mod:`helpers.claims.bars`; `shown` is the effect's interval.
 
-    What the statements at the side say does not exclude a claim, it restricts one that holds.
+    A statement is excluded once one of its intervals lies below its limit, or where the limit is 0
+    below :data:`NEGLIGIBLE`. What the statements at the side say does not exclude a claim, it
+    restricts one that holds.
     """
+
+    def no(one: Bar) -> bool:
+        none = one.decides and not one.limit and not one.holds and one.found.high < NEGLIGIBLE
+        return one.excluded or bool(none)
+
     ends = (shown.low, shown.high) if np.isfinite([shown.low, shown.high]).all() else None
     return Judgement(
         bars.checks(statements), effect, ends, rows["trial"].nunique(), sources(rows), note,
-        side=bars.checks(side or {}), excluded=bars.excluded(statements),
+        side=bars.checks(side or {}), excluded=all(any(map(no, parts)) for parts in statements.values()),
     )  # fmt: skip
 
 

@@ -203,8 +203,8 @@ def of_the_group(rows: pd.DataFrame, note: str = "") -> Judgement:
     return judged(
         {"rankings by rare groups harm rare groups more than rankings by frequent groups, also "
          "beyond matched random filters": both},
-        f"rankings by rare minus by frequent groups: {points(both[1].found)}, beyond matched random "
-        f"filters {points(both[0].found)}",
+        f"rankings by rare minus by frequent groups: {points(both[1].found)}, beyond matched "
+        f"random filters {points(both[0].found)}",
         both[0].found, setting(rows, PHOTOS), note,
     )  # fmt: skip
 

@@ -91,9 +91,10 @@ def judged(
         return one.excluded or bool(none)
 
     ends = (shown.low, shown.high) if np.isfinite([shown.low, shown.high]).all() else None
+    excluded = all(any(map(no, parts)) for parts in statements.values())
     return Judgement(
         bars.checks(statements), effect, ends, rows["trial"].nunique(), sources(rows), note,
-        side=bars.checks(side or {}), excluded=all(any(map(no, parts)) for parts in statements.values()),
+        side=bars.checks(side or {}), excluded=excluded,
     )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from helpers.claims.judgement import Judgement, rule
 from helpers.claims.part3.groups import (
     GARMENTS,
     ONE_RARE,
-    PHOTOS,
     by_network,
     judged,
+    main,
     over,
     points,
     selectivity,
@@ -61,9 +61,10 @@ def noise(rows: pd.DataFrame, note: str = "") -> Judgement:
 
     The larger size is ours, and told beside it.
     """
+    on = main(rows)
     names = {"random_init": "random weights in place of theirs", "random_noise": "noise added"}
-    found = {how: apart(changed(rows, PHOTOS, how, RELEASED), PHOTOS) for how in names}
-    ours = {how: apart(changed(rows, PHOTOS, how, (LARGER,)), PHOTOS) for how in names}
+    found = {how: apart(changed(rows, on, how, RELEASED), on) for how in names}
+    ours = {how: apart(changed(rows, on, how, (LARGER,)), on) for how in names}
     words = [
         f"{names[how]}, sizes of the release: {_said(found[how])} (ours, {LARGER:g}: "
         f"{_said(ours[how])})"
@@ -73,16 +74,17 @@ def noise(rows: pd.DataFrame, note: str = "") -> Judgement:
         {f"{name}: rare groups lose more than frequent ones, and more so than by the same change "
          "of random filters of the same layers": found[how] for how, name in names.items()},
         "rare minus frequent groups; " + "; ".join(words),
-        found["random_noise"][1].found, setting(rows, PHOTOS), note,
+        found["random_noise"][1].found, setting(rows, on), note,
     )  # fmt: skip
 
 
 @rule("M9", needs=NEEDS)
 def rewound(rows: pd.DataFrame, note: str = "") -> Judgement:
     """Weights of some epochs earlier: selective, beyond matched filters."""
+    on = main(rows)
     sizes = tuple(sorted(rows.loc[rows["how"] == "rewind", "size"].unique()))
-    photos = changed(rows, PHOTOS, "rewind", sizes)
-    both = apart(photos, PHOTOS)
+    photos = changed(rows, on, "rewind", sizes)
+    both = apart(photos, on)
     side = {}
     if len(rows[rows["setting"] == GARMENTS]):
         garments = changed(rows, GARMENTS, "rewind", sizes)
@@ -141,7 +143,8 @@ def single(rows: pd.DataFrame, name: str) -> tuple[Bar, Bar]:
 @rule("M7", needs=NEEDS)
 def single_weights(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The largest single weights are selective, beyond random ones that do as much damage."""
-    photos, both, side = setting(rows, PHOTOS), single(rows, PHOTOS), {}
+    on = main(rows)
+    photos, both, side = setting(rows, on), single(rows, on), {}
     if len(rows[rows["setting"] == GARMENTS]):
         side["the same on garments"] = list(single(rows, GARMENTS))
     return judged(
@@ -181,12 +184,13 @@ def two_splits(rows: pd.DataFrame, note: str = "") -> Judgement:
 
     Within two points in every group of every network; and the rare groups seem to lose more.
     """
-    photos = setting(rows, PHOTOS)
+    on = main(rows)
+    photos = setting(rows, on)
     nothing = photos[photos["size"] == NOTHING]
     if not len(nothing):
         raise LookupError(f"a change of size {NOTHING}")
     off = max(float((nothing[f"mixed_{g}"] - nothing[f"gap_{g}"]).abs().max()) for g in range(4))
-    seeming = over(by_network(nothing, selectivity(nothing, "mixed", PHOTOS)))
+    seeming = over(by_network(nothing, selectivity(nothing, "mixed", on)))
     closest = {f"off by {100 * off:.1f} points at most, in every group and network": off <= WITHIN}
     made = judged(
         {"rare groups seem to lose more": [seeming]},

@@ -9,11 +9,11 @@ from helpers.claims.bars import Bar
 from helpers.claims.judgement import Judgement, rule
 from helpers.claims.part3.groups import (
     GARMENTS,
-    PHOTOS,
     TRANSFORMER,
     by_network,
     frequent,
     judged,
+    main,
     over,
     points,
     rare,
@@ -54,8 +54,9 @@ def gap(rows: pd.DataFrame, note: str = "") -> Judgement:
     On photographs: training accuracy of each rare group not below 85 %, its gap above 15 points,
     the gap of each frequent group not above 6. The difference between them on garments too.
     """
-    end = at_end(rows, PHOTOS)
-    more = over(by_network(end, selectivity(end, "gap", PHOTOS)))
+    on = main(rows)
+    end = at_end(rows, on)
+    more = over(by_network(end, selectivity(end, "gap", on)))
     words = [f"group {g} {points(over(by_network(end, end[f'gap_{g}'])).found)}" for g in range(4)]
     side = {}
     if len(rows[rows["setting"] == GARMENTS]):
@@ -65,7 +66,7 @@ def gap(rows: pd.DataFrame, note: str = "") -> Judgement:
         ]
     return judged(
         {"rare groups: training accuracy 85 % or more, gap above 15 points; frequent groups: gap "
-         "of 6 points or less": [*memorised(rows, PHOTOS), more]},
+         "of 6 points or less": [*memorised(rows, on), more]},
         f"gap of rare minus frequent groups {points(more.found)}; gaps: {', '.join(words)}",
         more.found, end, note, side,
     )  # fmt: skip
@@ -89,9 +90,10 @@ def later(rows: pd.DataFrame, note: str = "") -> Judgement:
     A group that never does counts as one epoch after the last, which is in the claim's favour by
     less than the truth.
     """
-    first = first_epoch(rows, PHOTOS)
-    apart_by = [over(first[g] - first[h]) for g in rare(PHOTOS) for h in frequent(PHOTOS)]
-    mean = over(first[list(rare(PHOTOS))].mean(axis=1) - first[list(frequent(PHOTOS))].mean(axis=1))
+    on = main(rows)
+    first = first_epoch(rows, on)
+    apart_by = [over(first[g] - first[h]) for g in rare(on) for h in frequent(on)]
+    mean = over(first[list(rare(on))].mean(axis=1) - first[list(frequent(on))].mean(axis=1))
     side = {}
     if len(rows[rows["setting"] == GARMENTS]):
         other = first_epoch(rows, GARMENTS)
@@ -102,7 +104,7 @@ def later(rows: pd.DataFrame, note: str = "") -> Judgement:
         {"each rare group is learnt later than each frequent one": apart_by},
         f"epochs later, rare minus frequent groups: {mean.found.mean:+.1f} "
         f"[{mean.found.low:+.1f}, {mean.found.high:+.1f}]",
-        mean.found, setting(rows, PHOTOS), note, side,
+        mean.found, setting(rows, on), note, side,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from helpers.claims.judgement import Judgement, sources
 
 PHOTOS, GARMENTS, ONE_RARE = "sky", "birds", "sky faces"
 TRANSFORMER = "birds, transformer"
+SMALL = "digits"  # of smoke runs
 RARE = {ONE_RARE: (1,), "faces": (3,)}  # of other settings: groups 1 and 2
 LEAST = 5  # networks, fewer of which decide nothing
 NEGLIGIBLE = 0.01  # an effect that is surely below one point is none
@@ -33,6 +34,15 @@ def rare(setting: str) -> tuple[int, ...]:
 def frequent(setting: str) -> tuple[int, ...]:
     """The other groups."""
     return tuple(g for g in range(4) if g not in rare(setting))
+
+
+def main(rows: pd.DataFrame) -> str:
+    """The setting that a claim is judged on: photographs, or what a small run has in their place.
+
+    >>> main(pd.DataFrame({"setting": ["birds", "sky"]}))
+    'sky'
+    """
+    return PHOTOS if (rows["setting"] == PHOTOS).any() else SMALL
 
 
 def of_groups(rows: pd.DataFrame, name: str, groups: Sequence[int]) -> pd.Series:

@@ -14,17 +14,17 @@ from helpers.claims.judgement import Judgement, rule
 from helpers.claims.part3.groups import (
     GARMENTS,
     ONE_RARE,
-    PHOTOS,
     by_network,
     frequent,
     judged,
+    main,
     of_groups,
     over,
     points,
     rare,
     selectivity,
     setting,
-)  # fmt: skip
+)
 
 FEW = (1, 2, 3)  # units of the release's tables
 WIDER = (1, 3, 10)
@@ -68,12 +68,13 @@ def harm(rows: pd.DataFrame, name: str, what: str, like: str = "like") -> tuple[
 
 
 def _selective(rows: pd.DataFrame, rankings: tuple[str, ...], note: str) -> Judgement:
-    photos = chosen(rows, PHOTOS, rankings)
-    both = apart(photos, PHOTOS)
+    on = main(rows)
+    photos = chosen(rows, on, rankings)
+    both = apart(photos, on)
     garments = rows[rows["setting"] == GARMENTS]
     side = {}
     for k in FEW:
-        one = apart(chosen(rows, PHOTOS, rankings, (k,)), PHOTOS)
+        one = apart(chosen(rows, on, rankings, (k,)), on)
         side[f"{k} alone: the same direction"] = [bar._replace(lenient=True) for bar in one]
     if len(garments):
         side["the same on garments"] = list(apart(chosen(rows, GARMENTS, rankings), GARMENTS))
@@ -89,7 +90,8 @@ def _selective(rows: pd.DataFrame, rankings: tuple[str, ...], note: str) -> Judg
 @rule("M5", needs=NEEDS)
 def by_loss(rows: pd.DataFrame, note: str = "") -> Judgement:
     """Filters ranked by a rare group's gradient are selective, beyond matched random ones."""
-    return _selective(rows, by_gradient(PHOTOS), note)
+    on = main(rows)
+    return _selective(rows, by_gradient(on), note)
 
 
 @rule("M6", needs=NEEDS)
@@ -106,18 +108,17 @@ def _first(rows: pd.DataFrame, name: str) -> dict[int, pd.DataFrame]:
 @rule("M4", needs=NEEDS)
 def one_filter(rows: pd.DataFrame, note: str = "") -> Judgement:
     """One filter costs each rare group three points or more, and the frequent ones 1.5 at most."""
+    on = main(rows)
     statements, words, shown = [], [], None
-    for g, part in _first(rows, PHOTOS).items():
+    for g, part in _first(rows, on).items():
         own = over(by_network(part, part[f"ranked_lost_{g}"]), POINT)
         more = over(by_network(part, part[f"ranked_lost_{g}"] - part[f"like_lost_{g}"]))
-        common = [
-            over(by_network(part, -part[f"ranked_lost_{h}"]), -SPARED) for h in frequent(PHOTOS)
-        ]
+        common = [over(by_network(part, -part[f"ranked_lost_{h}"]), -SPARED) for h in frequent(on)]
         statements += [own, more, *common]
         words.append(f"group {g} loses {points(own.found)}, {points(more.found)} more than by a "
                      "random filter of the same layer")  # fmt: skip
         shown = shown or more.found
-    photos = setting(rows, PHOTOS)
+    photos = setting(rows, on)
     return judged(
         {"each rare group loses at least 3 points by the first filter of its own ranking, and more "
          "than by a random one; frequent groups at most 1.5": statements},
@@ -132,9 +133,10 @@ def few_are_enough(rows: pd.DataFrame, note: str = "") -> Judgement:
     In most networks some such set exists, and a ranked set is such a set more often than a random
     set of the same layers is.
     """
-    rankings = by_gradient(PHOTOS)
+    on = main(rows)
+    rankings = by_gradient(on)
     sizes = tuple(k for k in sorted(rows["amount"].unique()) if k <= AT_MOST)
-    photos = chosen(rows, PHOTOS, rankings, sizes)
+    photos = chosen(rows, on, rankings, sizes)
     some = photos.groupby("trial")["ranked_selective"].max()
     more = over(by_network(photos, photos["ranked_selective"] - photos["like_selective"]))
     most = over(some, 0.5)
@@ -155,12 +157,13 @@ def share_of(hits: pd.Series) -> str:
 
 
 def _beyond(rows: pd.DataFrame, like: str, place: str, note: str) -> Judgement:
-    rankings = by_gradient(PHOTOS)
-    photos = chosen(rows, PHOTOS, rankings, WIDER)
-    _, more = harm(photos, PHOTOS, "lost", like)
+    on = main(rows)
+    rankings = by_gradient(on)
+    photos = chosen(rows, on, rankings, WIDER)
+    _, more = harm(photos, on, "lost", like)
     side = {}
     for k in WIDER:
-        _, one = harm(chosen(rows, PHOTOS, rankings, (k,)), PHOTOS, "lost", like)
+        _, one = harm(chosen(rows, on, rankings, (k,)), on, "lost", like)
         side[f"{k} alone: the same direction"] = [one._replace(lenient=True)]
     if len(rows[rows["setting"] == GARMENTS]):
         _, one = harm(chosen(rows, GARMENTS, rankings, WIDER), GARMENTS, "lost", like)
@@ -194,10 +197,11 @@ def of_the_group(rows: pd.DataFrame, note: str = "") -> Judgement:
 
     Of both rankings, what matched random filters do is taken off before they are compared.
     """
+    on = main(rows)
     found = {}
-    for name, groups in (("rare", rare(PHOTOS)), ("frequent", frequent(PHOTOS))):
-        part = chosen(rows, PHOTOS, tuple(f"gradient {g}" for g in groups))
-        own, like = (of_groups(part, f"{kind}_lost", rare(PHOTOS)) for kind in ("ranked", "like"))
+    for name, groups in (("rare", rare(on)), ("frequent", frequent(on))):
+        part = chosen(rows, on, tuple(f"gradient {g}" for g in groups))
+        own, like = (of_groups(part, f"{kind}_lost", rare(on)) for kind in ("ranked", "like"))
         found[name] = by_network(part, own - like), by_network(part, own)
     both = [over((found["rare"][i] - found["frequent"][i]).dropna()) for i in range(2)]
     return judged(
@@ -205,7 +209,7 @@ def of_the_group(rows: pd.DataFrame, note: str = "") -> Judgement:
          "beyond matched random filters": both},
         f"rankings by rare minus by frequent groups: {points(both[1].found)}, beyond matched "
         f"random filters {points(both[0].found)}",
-        both[0].found, setting(rows, PHOTOS), note,
+        both[0].found, setting(rows, on), note,
     )  # fmt: skip
 
 
@@ -216,10 +220,10 @@ def _columns(what: str) -> tuple[str, ...]:
 @rule("X4", needs=(*NEEDS, *_columns("offset")))
 def more_than_an_offset(rows: pd.DataFrame, note: str = "") -> Judgement:
     """What rare groups lose beyond the lesion's mean shift of the output, also beyond matched."""
-    photos = chosen(rows, PHOTOS, by_gradient(PHOTOS))
+    on = main(rows)
+    photos = chosen(rows, on, by_gradient(on))
     own, like = (
-        of_groups(photos, f"{kind}_lost", rare(PHOTOS))
-        - of_groups(photos, f"{kind}_offset", rare(PHOTOS))
+        of_groups(photos, f"{kind}_lost", rare(on)) - of_groups(photos, f"{kind}_offset", rare(on))
         for kind in ("ranked", "like")
     )
     both = [over(by_network(photos, own)), over(by_network(photos, own - like))]
@@ -239,15 +243,16 @@ def memory_or_kind(rows: pd.DataFrame, note: str = "") -> Judgement:
     Test images have smaller margins: each training image is matched with the test images of its
     group, all right before the lesion, whose margins are nearest.
     """
-    photos = chosen(rows, PHOTOS, by_gradient(PHOTOS))
+    on = main(rows)
+    photos = chosen(rows, on, by_gradient(on))
     own, like = (
-        photos[[f"{kind}_matched_{g}" for g in rare(PHOTOS)]].mean(axis=1)
+        photos[[f"{kind}_matched_{g}" for g in rare(on)]].mean(axis=1)
         for kind in ("ranked", "like")
     )
     known = own.notna() & like.notna()
     seen = photos[known]
     both = [over(by_network(seen, own[known])), over(by_network(seen, (own - like)[known]))]
-    raw = over(by_network(seen, seen[[f"ranked_raw_{g}" for g in rare(PHOTOS)]].mean(axis=1)))
+    raw = over(by_network(seen, seen[[f"ranked_raw_{g}" for g in rare(on)]].mean(axis=1)))
     return judged(
         {"training images lose more than test images of the same margin, and more so than by "
          "random filters of the same layers": both},
@@ -260,8 +265,9 @@ def memory_or_kind(rows: pd.DataFrame, note: str = "") -> Judgement:
 @rule("X9", needs=(*NEEDS, *_columns("refit")))
 def survives_a_refit(rows: pd.DataFrame, note: str = "") -> Judgement:
     """What rare groups lose when the output's bias is fitted anew, before and after the lesion."""
-    photos = chosen(rows, PHOTOS, by_gradient(PHOTOS))
-    both = harm(photos, PHOTOS, "refit")
+    on = main(rows)
+    photos = chosen(rows, on, by_gradient(on))
+    both = harm(photos, on, "refit")
     return judged(
         {"rare groups still lose, and more than by random filters of the same layers": both},
         f"lost after the refit: {points(both[0].found)}; minus random filters of the same layers "

@@ -13,22 +13,25 @@ from helpers.claims.judgement import Judgement, rule
 from helpers.claims.part3.groups import (
     GARMENTS,
     PHOTOS,
+    SMALL,
     TRANSFORMER,
     frequent,
     judged,
+    main,
     of_groups,
     over,
     points,
     rare,
     selectivity,
     setting,
-)  # fmt: skip
+)
 
 CROPPED = f"{PHOTOS}, crops"
-ARMS = {PHOTOS: "no augmentation", CROPPED: "crops in both"}
+ARMS = {PHOTOS: "no augmentation", CROPPED: "crops in both", SMALL: "no augmentation"}
 KEPT = -0.03  # accuracy that a frequent group may lose
+_SPLITS = ("train", "val", "test", "refit")
 NEEDS = ("setting", "method", "epoch", "trial", "data_source",
-         *(f"{split}_{g}" for split in ("train", "val", "test", "refit") for g in range(4)))  # fmt: skip
+         *(f"{split}_{g}" for split in _SPLITS for g in range(4)))  # fmt: skip
 
 
 def _worst(rows: pd.DataFrame, split: str) -> pd.Series:
@@ -94,6 +97,7 @@ def _listed(found: dict[str, Bar]) -> str:
 @rule("M14", needs=NEEDS)
 def worst_group(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The worst group gains by the released settings, in each arm on photographs."""
+    on = main(rows)
     found = {ARMS[name]: over(gain(rows, name, "released")) for name in _arms(rows)}
     first = next(iter(found.values()))
     side = {}
@@ -102,13 +106,14 @@ def worst_group(rows: pd.DataFrame, note: str = "") -> Judgement:
     return judged(
         {f"{name}: the worst group gains": [one] for name, one in found.items()},
         f"worst-group test accuracy after minus before: {_listed(found)}",
-        first.found, setting(rows, PHOTOS), note, side,
+        first.found, setting(rows, on), note, side,
     )  # fmt: skip
 
 
 @rule("M13", needs=NEEDS)
 def gap_closed(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The gap of rare groups shrinks, and their test accuracy rises, by the released settings."""
+    on = main(rows)
     statements, words = {}, []
     for name in _arms(rows):
         then, now = before(rows, name), best(rows, name, "released")
@@ -124,12 +129,13 @@ def gap_closed(rows: pd.DataFrame, note: str = "") -> Judgement:
         words.append(f"{ARMS[name]}: gap shrinks by {points(shrinks.found)}, test accuracy of rare "
                      f"groups {points(rise.found)}")  # fmt: skip
     shown = next(iter(statements.values()))[1].found
-    return judged(statements, "; ".join(words), shown, setting(rows, PHOTOS), note)
+    return judged(statements, "; ".join(words), shown, setting(rows, on), note)
 
 
 @rule("M15", needs=NEEDS)
 def majority_kept(rows: pd.DataFrame, note: str = "") -> Judgement:
     """No frequent group loses more than three points, and no rare group pays for that."""
+    on = main(rows)
     statements, words = {}, []
     for name in _arms(rows):
         found = {g: over(change(rows, name, "released", g), KEPT) for g in range(4)}
@@ -138,24 +144,28 @@ def majority_kept(rows: pd.DataFrame, note: str = "") -> Judgement:
         )
         told = ", ".join(f"group {g} {points(found[g].found)}" for g in frequent(name))
         words.append(f"{ARMS[name]}: {told}")
-    shown = next(iter(statements.values()))[frequent(PHOTOS)[0]].found
+    shown = next(iter(statements.values()))[frequent(on)[0]].found
     return judged(
         statements, f"test accuracy of frequent groups: {'; '.join(words)}", shown,
-        setting(rows, PHOTOS), note,
+        setting(rows, on), note,
     )  # fmt: skip
+
+
+_MASKS = (("by size", "released"), ("by gradient", "gradient mask"))
 
 
 @rule("M16", needs=NEEDS)
 def masks_and_networks(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The worst group gains with either mask, for a convolutional network and a transformer."""
+    on = main(rows)
     cases = {f"{mask}, {kind}": (name, method)
-             for kind, name in (("convolutions", PHOTOS), ("transformer", TRANSFORMER))
-             for mask, method in (("by size", "released"), ("by gradient", "gradient mask"))}  # fmt: skip
+             for kind, name in (("convolutions", on), ("transformer", TRANSFORMER))
+             for mask, method in _MASKS}  # fmt: skip
     found = {case: over(gain(rows, *run)) for case, run in cases.items()}
     return judged(
         {case: [one] for case, one in found.items()},
         f"worst-group test accuracy after minus before: {_listed(found)}",
-        found["by gradient, convolutions"].found, setting(rows, PHOTOS), note,
+        found["by gradient, convolutions"].found, setting(rows, on), note,
     )  # fmt: skip
 
 
@@ -169,7 +179,7 @@ def _against(rows: pd.DataFrame, others: dict[str, str], note: str) -> Judgement
     shown = next(iter(statements.values()))[0].found
     return judged(
         statements, f"worst-group test accuracy of the method minus: {'; '.join(words)}", shown,
-        setting(rows, PHOTOS), note,
+        setting(rows, main(rows)), note,
     )  # fmt: skip
 
 

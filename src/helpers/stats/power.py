@@ -129,7 +129,8 @@ def resampled_power(
 
     Each study draws its networks from the measured effects, with replacement. Nothing is assumed
     about their law, which for lesions is skewed: many networks lose little and a few lose much. It
-    knows no network beyond those measured, and takes their mean for the truth.
+    knows no network beyond those measured, and takes their mean for the truth. Studies that drew
+    one network over and over, which no real study does, find nothing.
 
     Args:
         effects: `(m,)` one number a network, at least 2.
@@ -158,7 +159,8 @@ def resampled_power(
     mean = often @ measured / networks
     spread = np.sqrt((often @ measured**2 / networks - mean**2).clip(0) / (networks - 1))
     edge = stats.t.isf(level / 2, networks - 1)
-    return float(((mean > 0) & (mean >= edge * spread)).mean())
+    several = often.max(axis=1) < networks
+    return float((several & (mean > 0) & (mean >= edge * spread)).mean())
 
 
 def networks_like_these(
@@ -172,7 +174,7 @@ def networks_like_these(
         ValueError: as there, or a power outside (level, 1).
 
     >>> networks_like_these([0.0, 0.0, 0.0, 0.01, 0.2]), networks_like_these([-0.1, 0.1])
-    (17, inf)
+    (26, inf)
     """
     _check_aim(1.0, level, power)
     if np.mean(effects) <= 0 or resampled_power(effects, most, level) < power:

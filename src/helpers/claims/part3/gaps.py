@@ -73,9 +73,14 @@ def gap(rows: pd.DataFrame, note: str = "") -> Judgement:
 
 
 def first_epoch(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """First epoch in which each group is learnt, by trial; one after the last where it never is."""
+    """First epoch in which each group is learnt, by trial; one after the last where it never is.
+
+    Epoch 0 does not count: before training a network often says one thing about every image, and
+    is right about a whole class.
+    """
     here = setting(rows, name)
     never = here["epoch"].max() + 1
+    here = here[here["epoch"] > 0]
     found = {
         g: here["epoch"].where(here[f"train_{g}"] >= LEARNT, never).groupby(here["trial"]).min()
         for g in range(4)

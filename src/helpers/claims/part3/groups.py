@@ -91,21 +91,31 @@ def judged(
 ) -> Judgement:  # fmt: skip
     """A judgement by statements, see :mod:`helpers.claims.bars`; `shown` is the effect's interval.
 
-    A statement is excluded once one of its intervals lies below its limit, or where the limit is 0
-    below :data:`NEGLIGIBLE`. What the statements at the side say does not exclude a claim, it
-    restricts one that holds.
+    An effect that is surely below :data:`NEGLIGIBLE` is none, even if it is surely above 0: a bar
+    with limit 0 does not hold then. A statement is excluded once one of its effects is none or lies
+    below its limit. What the statements at the side say does not exclude a claim, it restricts one
+    that holds.
     """
-
-    def no(one: Bar) -> bool:
-        none = one.decides and not one.limit and not one.holds and one.found.high < NEGLIGIBLE
-        return one.excluded or bool(none)
-
+    held = {
+        name: all(one.holds and not is_none(one) for one in parts)
+        for name, parts in statements.items()
+    }
+    excluded = all(any(one.excluded or is_none(one) for one in parts)
+                   for parts in statements.values())  # fmt: skip
     ends = (shown.low, shown.high) if np.isfinite([shown.low, shown.high]).all() else None
-    excluded = all(any(map(no, parts)) for parts in statements.values())
     return Judgement(
-        bars.checks(statements), effect, ends, rows["trial"].nunique(), sources(rows), note,
+        held, effect, ends, rows["trial"].nunique(), sources(rows), note,
         side=bars.checks(side or {}), excluded=excluded,
     )  # fmt: skip
+
+
+def is_none(one: Bar) -> bool:
+    """Whether an effect that has to be above 0 is surely smaller than :data:`NEGLIGIBLE`.
+
+    >>> is_none(over([0.004] * 5)), is_none(over([0.02] * 5)), is_none(over([0.004] * 2))
+    (True, False, False)
+    """
+    return bool(one.decides and not one.limit and one.found.high < NEGLIGIBLE)
 
 
 def setting(rows: pd.DataFrame, name: str) -> pd.DataFrame:

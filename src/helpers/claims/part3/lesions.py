@@ -195,7 +195,9 @@ def beyond_layers(rows: pd.DataFrame, note: str = "") -> Judgement:
 def of_the_group(rows: pd.DataFrame, note: str = "") -> Judgement:
     """Filters ranked by a rare group harm rare groups more than those ranked by a frequent one.
 
-    Of both rankings, what matched random filters do is taken off before they are compared.
+    Of both rankings, what matched random filters do is taken off before they are compared. The
+    rankings by rare groups have to be beyond matched filters themselves: where those by frequent
+    groups do less than matched ones, random filters would be ahead of them too.
     """
     on = main(rows)
     found = {}
@@ -204,9 +206,10 @@ def of_the_group(rows: pd.DataFrame, note: str = "") -> Judgement:
         own, like = (of_groups(part, f"{kind}_lost", rare(on)) for kind in ("ranked", "like"))
         found[name] = by_network(part, own - like), by_network(part, own)
     both = [over((found["rare"][i] - found["frequent"][i]).dropna()) for i in range(2)]
+    beyond = over(found["rare"][0])
     return judged(
         {"rankings by rare groups harm rare groups more than rankings by frequent groups, also "
-         "beyond matched random filters": both},
+         "beyond matched random filters, and more than such filters": [*both, beyond]},
         f"rankings by rare minus by frequent groups: {points(both[1].found)}, beyond matched "
         f"random filters {points(both[0].found)}",
         both[0].found, setting(rows, on), note,
@@ -249,16 +252,15 @@ def memory_or_kind(rows: pd.DataFrame, note: str = "") -> Judgement:
         photos[[f"{kind}_matched_{g}" for g in rare(on)]].mean(axis=1)
         for kind in ("ranked", "like")
     )
-    known = own.notna() & like.notna()
-    seen = photos[known]
-    both = [over(by_network(seen, own[known])), over(by_network(seen, (own - like)[known]))]
-    raw = over(by_network(seen, seen[[f"ranked_raw_{g}" for g in rare(on)]].mean(axis=1)))
+    raw = photos[[f"ranked_raw_{g}" for g in rare(on)]].mean(axis=1).where(own.notna())
+    both = [over(by_network(photos, own)), over(by_network(photos, own - like))]
+    without = over(by_network(photos, raw))
     return judged(
         {"training images lose more than test images of the same margin, and more so than by "
          "random filters of the same layers": both},
         f"training minus matched test images: {points(both[0].found)}; minus random filters of the "
-        f"same layers {points(both[1].found)}; without matching {points(raw.found)}",
-        both[0].found, seen, note,
+        f"same layers {points(both[1].found)}; without matching {points(without.found)}",
+        both[0].found, photos, note,
     )  # fmt: skip
 
 

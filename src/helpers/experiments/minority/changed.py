@@ -45,9 +45,9 @@ def changed_cells(profile: str) -> list[Cell]:
     """Sizes of noise, epochs of rewinding and shares of weights by network; photographs first."""
     plans = {
         "smoke": [("digits", 12, 2, (2,), 2, BY_GROUP[1:3])],
-        "laptop": [("sky", 12, 10, (5, 10), 3, BY_GROUP[1:3]),
-                   ("sky faces", 12, 5, (5, 10), 3, BY_GROUP[1:2]),
-                   ("birds", 20, 10, (5, 10), 3, BY_GROUP[1:3])],
+        "laptop": [("sky", 12, 10, (5, 10), 2, BY_GROUP[1:3]),
+                   ("sky faces", 12, 5, (5, 10), 2, BY_GROUP[1:2]),
+                   ("birds", 20, 5, (5, 10), 2, BY_GROUP[1:3])],
         "paper": [("sky", 12, 20, (5, 10), 10, BY_GROUP[1:3]),
                   ("sky faces", 12, 20, (5, 10), 10, BY_GROUP[1:2]),
                   ("birds", 20, 20, (5, 10), 10, BY_GROUP[1:3])],

@@ -33,7 +33,7 @@ def paired_cells(profile: str) -> list[Cell]:
     rare, draws, amounts = (*BY_GROUP[1:3], "magnitude"), 4, (1, 2, 3, 5, 10, 30)
     plans = {
         "smoke": [("digits", 12, 2, rankings)],
-        "laptop": [("sky", 12, 10, rankings), ("birds", 20, 10, rankings),
+        "laptop": [("sky", 12, 10, rankings), ("birds", 20, 5, rankings),
                    ("sky faces", 12, 5, few), ("birds, transformer", 20, 5, rare)],
         "paper": [("sky", 12, 20, rankings), ("birds", 20, 20, rankings),
                   ("sky faces", 12, 20, few), ("birds, fine transformer", 40, 20, rare)],

@@ -12,7 +12,8 @@ from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRO
 from helpers.claims.part3 import lesions
 
 RANKINGS = (*(f"gradient {g}" for g in range(4)), "magnitude", "smallest")
-AMOUNTS, NETWORKS = (1, 2, 3, 10), 10
+AMOUNTS, NETWORKS = (1, 2, 3, 10, 30), 10
+HEAVY = (0.25, 0.3, 0.3, 0.25)  # what thirty random filters do
 SELECTIVE, WEAK, NO = (0.005, 0.12, 0.15, 0.005), (0.003, 0.02, 0.03, 0.003), (0.0,) * 4
 REVERSED = SELECTIVE[1::-1] + SELECTIVE[:1:-1]
 RULES = {
@@ -58,6 +59,8 @@ def rows(
     ])  # fmt: skip
     for kind, means in (("ranked", own), ("like", np.array(like)), ("any", np.array(anywhere))):
         loss = means + (spread(made, draw, scatter) if np.any(means) else 0)
+        if kind != "ranked":
+            loss = np.where((made["amount"] == 30).to_numpy()[:, None], HEAVY, loss)
         made = put(made, f"{kind}_lost", loss)
         made[f"{kind}_selective"] = is_selective(np.broadcast_to(loss, (len(made), 4)))
         for name, share in (("offset", 0.3), ("refit", 0.7)):

@@ -13,6 +13,7 @@ from helpers.claims.judgement import Judgement, rule, sources
 from helpers.claims.part3.groups import (
     GARMENTS,
     ONE_RARE,
+    at_damage,
     by_network,
     is_none,
     judged,
@@ -124,12 +125,7 @@ def equal_damage(rows: pd.DataFrame, name: str) -> pd.DataFrame:
             found[trial] = (np.nan, np.nan)
             continue
         damage = losses[LARGEST][felt[0]].mean()
-        grown = np.concatenate([[0.0], np.maximum.accumulate(losses[RANDOM].mean(axis=1))])
-        own = np.concatenate([[0.0], gaps[RANDOM]])
-        reached = damage <= grown[-1]
-        # of shares without further damage the first counts
-        first = np.unique(grown, return_index=True)[1]
-        at = np.interp(damage, grown[first], own[first]) if reached else np.nan
+        at = at_damage(damage, losses[RANDOM].mean(axis=1), gaps[RANDOM])
         found[trial] = (gaps[LARGEST][felt[0]], at)
     return pd.DataFrame(found, index=["largest", "random"]).T
 
@@ -172,10 +168,12 @@ def faces(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement
                   "M7, single weights": single(rows, ONE_RARE)}  # fmt: skip
     for how, name in (("random_init", "random weights"), ("random_noise", "noise")):
         statements[f"M8, {name}"] = apart(changed(rows, ONE_RARE, how, RELEASED), ONE_RARE)
-    words = [f"{name}: {points(both[1].found)}" for name, both in statements.items()]
+    words = [f"{name}: {points(parts[-1].found)}" for name, parts in statements.items()]
     return judged(
-        statements, "rare minus frequent groups, beyond matched random ones; " + "; ".join(words),
-        statements["M5, filters by gradient"][1].found, setting(rows, ONE_RARE), note,
+        statements,
+        "rare minus frequent groups, beyond random ones (M5 to M7 at equal damage, M8 by the same "
+        f"change); {'; '.join(words)}",
+        statements["M5, filters by gradient"][-1].found, setting(rows, ONE_RARE), note,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from helpers.claims.part3.groups import (
     selectivity,
     setting,
 )  # fmt: skip
-from helpers.claims.part3.lesions import apart, chosen
+from helpers.claims.part3.lesions import bars_of
 
 FITTED, GAP, HARDLY = 0.85, 0.15, 0.06  # memorised: fitted, and a gap; hardly any gap
 LEARNT = 0.9  # training accuracy of a group that is learnt
@@ -125,12 +125,13 @@ def transformer(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Jud
     end = at_end(rows, TRANSFORMER)
     more = over(by_network(end, selectivity(end, "gap", TRANSFORMER)))
     rankings = tuple(f"gradient {g}" for g in rare(TRANSFORMER))
-    both = apart(chosen(paired, TRANSFORMER, rankings), TRANSFORMER)
+    parts = bars_of(paired, TRANSFORMER, rankings)
     return judged(
         {"M1: the gap of rare groups is larger": [more],
-         "M5: rare groups lose more, and more so than by random hidden units of the same layers":
-             both},
+         "M5: rare groups lose more, and more so than by random hidden units of the same layers, "
+         "as many of them and at equal damage": parts},
         f"gap of rare minus frequent groups {points(more.found)}; 1 to 3 hidden units, rare minus "
-        f"frequent groups {points(both[0].found)}, minus random units {points(both[1].found)}",
-        both[1].found, end, note,
+        f"frequent groups {points(parts[0].found)}, minus as many random units "
+        f"{points(parts[1].found)}, at equal damage {points(parts[2].found)}",
+        parts[2].found, end, note,
     )  # fmt: skip

@@ -65,7 +65,7 @@ def test_areas_ratios_and_places_have_their_laws(parts):
         # sides that are cut have the same length: compared are the distributions, not the points
         assert stats.ks_2samp(found.round(4), expected.round(4)).statistic < 0.03
     assert 0.7 < (width * height).min() / SIDE**2 + 1e-4 and (width * height).max() <= SIDE**2 + 0.1
-    free = np.minimum(SIDE - width, SIDE - height) > 0.5
+    free = np.maximum(width, height) < SIDE - 0.5
     places = [
         start[free] / (SIDE - length[free]) for start, length in ((left, width), (top, height))
     ]

@@ -78,11 +78,13 @@ def over(values: Sequence[float] | pd.Series, limit: float = 0.0, **how: bool) -
 
 
 def points(found: stats.Interval) -> str:
-    """An interval of shares in points.
+    """An interval of shares in points; in words where nothing is known (too few networks).
 
     >>> points(stats.Interval(0.031, 0.01, 0.052))
     '+3.1 points [+1.0, +5.2]'
     """
+    if not math.isfinite(found.low):
+        return "not known"
     return f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 

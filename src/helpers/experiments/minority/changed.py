@@ -6,7 +6,7 @@ layers too; the largest single weights stand beside random ones.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,18 @@ LARGER, NOTHING = 0.1, 0.001  # ours: one that is felt, and one that cannot be
 NOISES = ("random_init", "random_noise")
 SIDES = ("largest weights", "random weights", "smallest weights")
 FRACTIONS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # of single weights
+TINY = (1e-6, 3e-6, 1e-5, 3e-5)  # … of the largest, in networks of millions
 UNITS = 3  # of a ranking
 
 
-def _kinds(rewound: tuple[int, ...], draws: int, places: tuple[str, ...]) -> list[Cell]:
+def _kinds(
+    rewound: tuple[int, ...], draws: int, places: tuple[str, ...], tiny: Sequence[float] = ()
+) -> list[Cell]:
     sizes = itertools.product(places, NOISES, (*RELEASED, LARGER))
     found = [(place, UNITS, how, size, draws) for place, how, size in sizes]
     found += [(place, UNITS, "rewind", by, draws) for place in places for by in rewound]
     found += [(places[-1], UNITS, "random_noise", NOTHING, 1)]
-    found += [(SIDES[0], p, "zero", 0, 1) for p in FRACTIONS]
+    found += [(SIDES[0], p, "zero", 0, 1) for p in (*tiny, *FRACTIONS)]
     found += [(SIDES[1], p, "zero", 0, draws) for p in FRACTIONS]
     found += [(SIDES[2], p, "zero", 0, 1) for p in FRACTIONS[4::2]]
     names = ("place", "amount", "how", "size", "draws")
@@ -56,7 +59,7 @@ def changed_cells(profile: str) -> list[Cell]:
         dict(setting=setting, epochs=epochs, **kind, trial=trial)
         for setting, epochs, trials, rewound, draws, places in plans
         for trial in range(trials)
-        for kind in _kinds(rewound, draws, places)
+        for kind in _kinds(rewound, draws, places, TINY if setting.startswith("sky") else ())
     ]
 
 

@@ -60,12 +60,15 @@ def rows(
 
 def paired(ranked=SELECTIVE, like=WEAK, trials=NETWORKS):
     """What `paired_lesions` stores where one group is rare."""
-    cells = itertools.product(("gradient 1", "magnitude"), (1, 2, 3), range(trials))
+    cells = itertools.product(("gradient 1", "magnitude"), (1, 2, 3, 30), range(trials))
     made = pd.DataFrame(cells, columns=["ranking", "amount", "trial"])
     made = made.assign(setting="sky faces", data_source="made up")
     for kind, means in (("ranked", ranked), ("like", like)):
         made = made.assign(**{f"{kind}_lost_{g}": mean for g, mean in enumerate(means)})
-    return made
+    heavy = {f"like_lost_{g}": loss for g, loss in enumerate((0.25, 0.4, 0.25, 0.25))}
+    return made.assign(
+        **{name: made[name].where(made["amount"] < 30, x) for name, x in heavy.items()}
+    )
 
 
 def at(where, **values):

@@ -45,13 +45,14 @@ def hidden(ranked=(0.0, 0.1, 0.1, 0.0), like=(0.0, 0.02, 0.02, 0.0), trials=NETW
     """What `paired_lesions` stores of a transformer."""
     rankings = ("gradient 1", "gradient 2")
     made = pd.DataFrame(
-        itertools.product(rankings, (1, 2, 3), range(trials)),
+        itertools.product(rankings, (1, 2, 3, 30), range(trials)),
         columns=["ranking", "amount", "trial"],
     ).assign(setting="birds, transformer", data_source="made up")
     draw = np.random.default_rng(seed)
     for kind, means in (("ranked", ranked), ("like", like)):
         for g in range(4):
             made[f"{kind}_lost_{g}"] = means[g] + draw.normal(0, 0.001, len(made)) * (means != NO)
+    made.loc[made["amount"] == 30, [f"like_lost_{g}" for g in range(4)]] = 0.25, 0.3, 0.3, 0.25
     return made
 
 
@@ -135,7 +136,7 @@ def test_effects_are_the_means_of_these_rows():
 def test_a_group_that_is_never_learnt_counts_as_one_epoch_after_the_last():
     made = rows(learnt=(2, 6, EPOCHS + 1, 0))
     first = gaps.first_epoch(made, "sky")
-    assert first.loc[0].tolist() == [2, 6, EPOCHS + 1, 0]
+    assert first.loc[0].tolist() == [2, 6, EPOCHS + 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ USES = {
     "01-setting": {"kernels.alignment", "kernels.hermite", "data.frames", "probes.accuracy"},
     "02-stability-times-alignment": {"kernels.alignment", "experiments.framed.memory"},
     "13-deletion": {"probes.influence", "experiments.rare.deletion"},
-    "16-tracing": {"probes.tracing", "probes.lesions", "experiments.minority.lesions"},
+    "16-tracing": {"probes.tracing", "probes.lesions", "experiments.minority.paired"},
     "24-resnet": {"experiments.shortcut.resnet", "models.resnets", "training.loop"},
 }
 
@@ -318,7 +318,7 @@ DEPENDENT = {
     },
     # every chapter but those that measure nothing more than once, or need no interval
     "stats.intervals": ALL - {"25"},
-    "experiments.minority.lesions": {"16", "18", "19"},
+    "experiments.minority.changed": {"16", "18"},
     "experiments.rare.equal_norms": {"10"},
     "remedies.group_dro": {"17"},
 }

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.claims import bars
 from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRODUCED
-from helpers.claims.part4 import bars, relu
+from helpers.claims.part4 import relu
 
 TRIALS, SIZES, RHOS = 6, (500, 5_000), (0.5, 0.8, 0.9, 0.99)
 

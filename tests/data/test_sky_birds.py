@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from helpers import data
 from helpers.data import sky_birds as door_function
 from helpers.data import sky_judgements as judged
 from helpers.errors import DatasetNotFound
+from helpers.project import project_root
 
 module = import_module("helpers.data.sky_birds")  # the door hands on the function of this name
 FEW = {"train": (7, 3, 2, 5), "val": (1,) * 4, "test": (2, 2, 2, 2)}
@@ -180,6 +182,13 @@ def test_pictures_of_another_copy_are_not_taken_for_those_judged(pictures, monke
     found = data.judged_pictures()
     assert list(found) == list(shown)
     assert all(torch.equal(found[name], shown[name]) for name in shown)
+
+
+def test_the_stored_pictures_are_those_that_were_judged():
+    file = project_root() / "book" / "results" / "pictures" / "sky-judged.npz"
+    with np.load(file) as kept:
+        stored = {name: torch.from_numpy(kept[name]) for name in kept.files}
+    assert judged.digest_of(stored) == judged.DIGEST
 
 
 def test_the_door_has_the_function():

@@ -170,13 +170,13 @@ def test_dropout_comes_from_the_seed_too(images, network, silent):
 
 def test_two_views_are_drawn_independently(monkeypatch, images, network, silent):
     sample, seen = images(), []
-    real = training.crop_and_flip
+    real = training.augmented
 
     def watch(*arguments):
         seen.append(real(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(training, "crop_and_flip", watch)
+    monkeypatch.setattr(training, "augmented", watch)
     recipe = Contrast(epochs=1, batch=42, features="penultimate", share=0.3)
     remedies.finetune(network(), sample, recipe, seed=0, evaluate=silent)
     assert len(seen) == 2 and not torch.equal(*seen)

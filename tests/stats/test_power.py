@@ -18,7 +18,9 @@ from helpers.stats.power import (
     images_needed,
     mcnemar_power,
     measured_spread,
+    networks_like_these,
     networks_needed,
+    resampled_power,
     t_power,
     unpaired_power,
 )
@@ -219,3 +221,53 @@ def test_holm_rejects_step_by_step(p_values, level):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# -- networks like measured ones -------------------------------------------------------------------
+
+SKEWED = (0.65, 0.39, 0.14, 0.05, 0.02, 0.01, 0.01, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("networks", [3, 7, 25])
+def test_power_by_resampling_is_that_of_simulated_studies(networks):
+    drawn = np.random.default_rng(3).choice(SKEWED, (20_000, networks))
+    drawn = drawn[np.ptp(drawn, axis=1) > 0]  # the others are all alike: no t to be had
+    tested = scipy.stats.ttest_1samp(drawn, 0, axis=1)
+    share = ((tested.pvalue <= 0.05) & (tested.statistic > 0)).sum() / 20_000
+    found = resampled_power(SKEWED, networks)
+    # 0.01 is there twice: of two networks, not of one network twice
+    alike = (sum(x > 0 for x in SKEWED) + 2**networks) / len(SKEWED) ** networks
+    assert abs(share - found) < 6 * math.sqrt(found * (1 - found) / 20_000) + alike
+
+
+def test_a_study_of_one_network_drawn_twice_finds_nothing():
+    assert resampled_power([0.1, 5.0], 2) == 0  # and one of both has a p of 0.49
+
+
+def test_power_by_resampling_of_a_normal_law_is_that_of_the_t_test():
+    law = scipy.stats.norm(0.05, 0.08).ppf(np.linspace(0.5, 999.5, 1_000) / 1_000)
+    assert resampled_power(law, 7) == pytest.approx(t_power(7, 0.05, 0.08), abs=0.02)
+
+
+def test_few_networks_find_a_skewed_effect_less_often_than_a_normal_law_says():
+    mean, spread = np.mean(SKEWED), np.std(SKEWED)
+    assert resampled_power(SKEWED, 10) < t_power(10, mean, spread) - 0.05
+    assert resampled_power(SKEWED, 15, seed=1) == pytest.approx(
+        resampled_power(SKEWED, 15), abs=0.02
+    )
+
+
+def test_how_many_networks_does_not_depend_on_the_unit_and_the_number_is_the_smallest():
+    found = networks_like_these(SKEWED)
+    assert found == networks_like_these([x / 100 for x in SKEWED])
+    assert resampled_power(SKEWED, found - 1) < 0.8 <= resampled_power(SKEWED, found)
+    assert networks_like_these([-x for x in SKEWED]) == math.inf
+    assert networks_like_these(SKEWED, most=5) == math.inf
+
+
+@pytest.mark.parametrize(
+    "effects, networks", [([0.1], 5), ([0.1, math.nan], 5), ([[0.1, 0.2]], 5), ([0.1, 0.2], 1)]
+)
+def test_power_by_resampling_says_what_it_needs(effects, networks):
+    with pytest.raises(ValueError, match="at least 2"):
+        resampled_power(effects, networks)

@@ -118,7 +118,7 @@ def _counts(what: str, member: torch.Tensor, number: int) -> torch.Tensor:
 
 def augmented(images: torch.Tensor, recipe: Contrast, draw: training.Randomness) -> torch.Tensor:
     """Crops and flips of images, if the recipe has them."""
-    return training.crop_and_flip(images, draw.inputs) if recipe.augment else images
+    return training.augmented(images, recipe.augment, draw.inputs)
 
 
 def model_copy(model: nn.Module, train: Grouped) -> nn.Module:

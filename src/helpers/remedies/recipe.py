@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from helpers.errors import check_whole
+from helpers.training import check_augmentation
 
 CHOICES = {
     "head": ("softmax", "logits"),
@@ -46,7 +47,7 @@ class Contrast:
         statistics: running statistics of batch normalisation: `"shared"`, where both branches
             move them (as released, where a third pass without gradients moves them once more), or
             `"separate"` for the pruned branch (as SDCLR, which also separates scale and shift).
-        augment: random crops and flips (:func:`helpers.training.crop_and_flip`).
+        augment: random crops and flips, as in :class:`helpers.training.Recipe`.
         class_weights: weigh classes in the cross-entropy by the inverse of their frequency.
         sampling: `"plain"`, or `"group-balanced"`: each sample is drawn, with replacement, with a
             probability inverse to the size of its group.
@@ -73,7 +74,7 @@ class Contrast:
     poorest_as_released: bool = False
     features: str = "outputs"
     statistics: str = "shared"
-    augment: bool = True
+    augment: bool | str = True
     class_weights: bool = False
     sampling: str = "plain"
     weight_decay: float = 0.0
@@ -93,6 +94,7 @@ class Contrast:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         if self.contrast_weight == self.label_weight == 0:
             raise ValueError("contrast_weight and label_weight are both 0: nothing is minimised")
+        check_augmentation(self.augment)
         check_choices(**{name: getattr(self, name) for name in CHOICES})
 
 

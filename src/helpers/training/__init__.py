@@ -16,5 +16,8 @@ from helpers.training.largest_margin import HardMargin, hard_margin
 from helpers.training.loop import train
 from helpers.training.many import train_many
 from helpers.training.prediction import eval_mode, one_thread, predict
-from helpers.training.randomness import Randomness, crop_and_flip, randomness
+from helpers.training.randomness import (
+    AUGMENTATIONS, MIRRORED, RESIZED, Randomness, augmented, check_augmentation, crop_and_flip,
+    randomness, resized_crops,
+)
 from helpers.training.recipe import LOSSES, History, Recipe, Replaced, learned, make_optimiser

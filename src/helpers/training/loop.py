@@ -16,7 +16,7 @@ from torch import nn
 
 from helpers.training import margin_losses, precision
 from helpers.training.checkpoint import Checkpoint, identity_of
-from helpers.training.randomness import Randomness, crop_and_flip, randomness
+from helpers.training.randomness import Randomness, augmented, randomness
 from helpers.training.recipe import (
     History,
     Recipe,
@@ -130,8 +130,7 @@ def _one_epoch(
     total = inputs.new_zeros((), dtype=torch.float64)
     for chosen in draw.order(len(inputs)).to(inputs.device).split(recipe.batch):
         shown, wanted = inputs[chosen], labels[chosen]
-        if recipe.augment:
-            shown = crop_and_flip(shown, draw.inputs)
+        shown = augmented(shown, recipe.augment, draw.inputs)
         if recipe.noise:
             shown = shown + recipe.noise * draw.normal(shown)
         with precision.autocast(recipe.precision, inputs.device):

@@ -3,11 +3,17 @@
 Ours.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+# names of augmentations; True, the oldest, is that of a frame
+RESIZED, MIRRORED = "resized", "resized and mirrored"
+AUGMENTATIONS = (False, True, RESIZED, MIRRORED)
+AREA, SIDES = (0.7, 1.0), (3 / 4, 4 / 3)  # of a crop: share of the picture, width over height
 
 
 def crop_and_flip(images: torch.Tensor, generator: torch.Generator, pad: int = 4) -> torch.Tensor:
@@ -24,6 +30,59 @@ def crop_and_flip(images: torch.Tensor, generator: torch.Generator, pad: int = 4
     windows = framed.unfold(2, height, 1).unfold(3, width, 1)
     cropped = windows[torch.arange(n, device=device), :, top, left]
     return torch.where(mirrored[:, None, None, None], cropped.flip(3), cropped)
+
+
+def resized_crops(
+    images: torch.Tensor, generator: torch.Generator, *, mirror: bool = False
+) -> torch.Tensor:
+    """Random parts of images `(n, c, h, w)`, enlarged to the size of the images: no frame.
+
+    A part has 70 to 100 % of the area, and sides in a ratio between 3/4 and 4/3, uniformly in the
+    logarithm; it never reaches beyond the image (a side that would is cut). Bilinear.
+
+    Args:
+        images: floats.
+        generator: of the device of the images.
+        mirror: every second one is mirrored.
+
+    Source: Szegedy et al. 2015, with the numbers of You et al. 2025's released code.
+
+    >>> resized_crops(torch.ones(3, 1, 8, 8), torch.Generator().manual_seed(0)).shape
+    torch.Size([3, 1, 8, 8])
+    """
+    n, device = len(images), images.device
+    area, ratio, across, down, side = torch.rand(5, n, generator=generator, device=device)
+    area = AREA[0] + (AREA[1] - AREA[0]) * area
+    low, high = (math.log(end) for end in SIDES)
+    ratio = torch.exp(low + (high - low) * ratio)
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    place = torch.zeros(n, 2, 3, device=device)
+    place[:, 0, 0], place[:, 1, 1] = width, height
+    if mirror:
+        place[:, 0, 0] = torch.where(side < 0.5, -width, width)
+    # of a window that ends at -1 and 1, the middle of a part that stays inside
+    place[:, 0, 2], place[:, 1, 2] = (2 * across - 1) * (1 - width), (2 * down - 1) * (1 - height)
+    grid = nn.functional.affine_grid(place, list(images.shape), align_corners=False)
+    return nn.functional.grid_sample(
+        images, grid.to(images.dtype), padding_mode="border", align_corners=False
+    )
+
+
+def augmented(images: torch.Tensor, how: bool | str, generator: torch.Generator) -> torch.Tensor:
+    """Images changed at random: one of `AUGMENTATIONS` (False: as they are).
+
+    >>> augmented(torch.ones(1, 1, 8, 8), "resized", torch.Generator()).mean().item()
+    1.0
+    """
+    if how is True:
+        return crop_and_flip(images, generator)
+    return resized_crops(images, generator, mirror=how == MIRRORED) if how else images
+
+
+def check_augmentation(how: bool | str) -> None:
+    """ValueError for a name that is none of `AUGMENTATIONS`."""
+    if not any(how is one or (isinstance(how, str) and how == one) for one in AUGMENTATIONS):
+        raise ValueError(f"augment is {how!r}: allowed are {', '.join(map(repr, AUGMENTATIONS))}")
 
 
 class Randomness:

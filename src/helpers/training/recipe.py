@@ -16,6 +16,7 @@ from helpers.data import check_values
 from helpers.errors import Diverged, check_whole
 from helpers.training import margin_losses, precision
 from helpers.training.prediction import predict
+from helpers.training.randomness import check_augmentation
 
 MARGIN_LOSSES = ("logistic", "sd", "marg_log")
 LOSSES = ("cross_entropy", "mse", *MARGIN_LOSSES)
@@ -44,7 +45,8 @@ class Recipe:
         clip_value, clip_norm: largest absolute entry, and largest norm over all parameters, of the
             gradient of a step.
         cosine: the learning rate falls to 0 along half a cosine, epoch by epoch (no `decay`).
-        augment: crop images at random out of a frame of 4 zeros, and mirror every second one.
+        augment: True: crop images at random out of a frame of 4 zeros, and mirror every second one;
+            `"resized"` or `"resized and mirrored"`: random parts, see :func:`.resized_crops`.
         stop_loss: end after an epoch whose mean loss is below it ("interpolation"); 0: never.
         precision: of matrix products, `"float32"`, `"bfloat16"`, or `"auto"`: the faster of the two
             on this machine, as :func:`.precision.resolve` measures it.
@@ -67,7 +69,7 @@ class Recipe:
     noise: float = 0.0
     clip_value: float = math.inf
     clip_norm: float = math.inf
-    augment: bool = False
+    augment: bool | str = False
     cosine: bool = False
     loss_strength: float = 0.0
     precision: str = "float32"
@@ -84,6 +86,7 @@ class Recipe:
                 options = ", ".join(map(repr, allowed))
                 raise ValueError(f"{name} is {value!r}: allowed are {options}")
         precision.check(self.precision)
+        check_augmentation(self.augment)
         for name in ("clip_value", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")

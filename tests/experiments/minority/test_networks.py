@@ -43,7 +43,7 @@ def test_minority_groups_are_those_with_the_other_background():
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ValueError, match="setting is 'fish': allowed are 'birds'"):
+    with pytest.raises(ValueError, match="setting is 'fish': allowed are 'sky', "):
         networks.images("fish", 0, None)
 
 
@@ -62,7 +62,8 @@ def test_margins_are_in_favour_of_the_true_class():
 
 
 def test_settings_of_all_grids_are_known():
-    for name in ("minority", "lesions", "lesion_null", "census", "mitigation"):
+    names = ("minority", "paired_lesions", "changed_weights", "census", "mitigation", "fine_tuning")
+    for name in names:
         for profile in ("smoke", "laptop", "paper"):
             cells = sweep.get(name).cells(profile)
             assert {cell["setting"] for cell in cells} <= set(networks.SETTINGS)

@@ -7,8 +7,8 @@ The unit is the repetition: the trials (context and object) of one share split a
 import pandas as pd
 
 from helpers import stats
+from helpers.claims.bars import Bar, bar, checks, excluded
 from helpers.claims.judgement import Judgement, rule, sources
-from helpers.claims.part4.bars import Bar, bar, checks, excluded
 from helpers.stats import power
 
 TRIAL = ["context", "target"]

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from helpers import stats
+from helpers.claims.bars import Bar, bar, checks, excluded
 from helpers.claims.judgement import Judgement, rule, sources
 from helpers.claims.part2.score import DATA
-from helpers.claims.part4.bars import Bar, bar, checks, excluded
 
 CASE = ["dataset", "target", "spurious"]
 SLOW, DECAY = "constant rate 1e-05", "weight decay 0.0001"

@@ -14,9 +14,9 @@ import pandas as pd
 import scipy
 
 from helpers import stats
+from helpers.claims.bars import Bar, bar, checks, excluded, inside
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
 from helpers.claims.part2.score import DATA
-from helpers.claims.part4.bars import Bar, bar, checks, excluded, inside
 
 MLPS = ("small mlp", "mlp", "large mlp")
 ALIKE, LITTLE, NOTHING = 0.15, 0.1, 0.05  # differences of scores: alike, little, almost none

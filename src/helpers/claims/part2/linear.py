@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import stats
+from helpers.claims.bars import Bar, bar, checks, excluded, inside
 from helpers.claims.judgement import Judgement, by_trial, rule
-from helpers.claims.part4.bars import Bar, bar, checks, excluded, inside
 
 QUANTITIES = {
     "clean": "clean accuracy",

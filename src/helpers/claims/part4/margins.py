@@ -9,8 +9,8 @@ from itertools import pairwise
 import pandas as pd
 
 from helpers import stats
+from helpers.claims import bars
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
-from helpers.claims.part4 import bars
 
 PERFECT = ("SD", "marg-log", "squared")
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import stats
+from helpers.claims.bars import Bar, bar, checks, excluded, inside
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
-from helpers.claims.part4.bars import Bar, bar, checks, excluded, inside
 
 EVEN, MAIN = 0.5, 0.9  # aligned shares: the null, and the one the claims are about
 

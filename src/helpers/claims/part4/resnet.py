@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from helpers import stats
+from helpers.claims import bars
 from helpers.claims.judgement import Judgement, rule, sources
-from helpers.claims.part4 import bars
 
 # what the first modes must tell of the attribute, and may tell of the label on conflicting images
 TOLD, CONFLICTING = 0.8, 0.3

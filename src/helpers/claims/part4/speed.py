@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import stats
+from helpers.claims import bars
 from helpers.claims.judgement import Judgement, by_trial, rule
-from helpers.claims.part4 import bars
 from helpers.claims.part4.linear import TWO_AXES, span
 
 _AXES = ("rho", "m_s", "m_c", "sigma_s", "sigma_c", "trial")

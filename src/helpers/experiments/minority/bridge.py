@@ -8,7 +8,7 @@ positive control the same is done to networks in which three units keep the patt
 
 import copy
 import itertools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from helpers import data, probes
 from helpers.experiments.minority.networks import mean_of
-from helpers.experiments.minority.patient import MATCHED, sets
 from helpers.experiments.rare import setup
 from helpers.probes import Unit, lesions, tracing
 from helpers.sweep import Call, Cell, experiment
@@ -25,6 +24,7 @@ from helpers.sweep import Call, Cell, experiment
 CLEAN = 200  # training images without the pattern, against which units are ranked
 GREEDY = 10  # a greedy choice goes no further than this
 KEPT = ("learnt", "planted")
+MATCHED = "layer-matched like "
 # by the carriers' loss, by clean images' loss (a control), and by activations with the pattern
 GIVEN = ("gradient", "clean gradient", "greedy", "activation")
 CHANCE = ("random", *(MATCHED + name for name in GIVEN if name != "clean gradient"))
@@ -148,6 +148,28 @@ class Question(NamedTuple):
 def _setting(call: Call) -> tuple[str, str, int]:
     """What tells one network from another, within a group."""
     return call.kept, call.pattern, call.spurious
+
+
+def sets(
+    ranking: str, amount: int, draws: int, units: Sequence[Unit],
+    ranked: Callable[[str], tracing.Ranking],
+) -> Iterator[Sequence[Unit]]:  # fmt: skip
+    """The first `amount` units of a ranking, or `draws` random sets of as many.
+
+    Args:
+        ranking: a name that `ranked` knows, "random", or one behind :data:`MATCHED`, for sets with
+            as many units of each layer as the first of that ranking.
+        amount, draws: how many units, and sets.
+        units: those to draw from.
+        ranked: makes the ranking of a name.
+    """
+    if ranking == "random":
+        yield from (tracing.random(units, seed=s).top(amount) for s in range(draws))
+    elif ranking.startswith(MATCHED):
+        chosen = ranked(ranking.removeprefix(MATCHED)).top(amount)
+        yield from (tracing.layer_matched(chosen, units, seed=s) for s in range(draws))
+    else:
+        yield ranked(ranking).top(amount)
 
 
 def _lesions(

@@ -17,7 +17,8 @@ from helpers.dependencies import code_of
 from helpers.sweep import Call, Cell
 
 BIRDS = (1, 2)  # the rare groups: landbirds on water and waterbirds on land
-MINORITY = {"faces": (3,)}  # blond men alone
+MINORITY = {"faces": (3,), "sky faces": (1,)}  # blond men alone, and birds in the sky for them
+SKYBIRDS = "skybirds"
 PLANTED = 120  # images with an identifier that keep their label, and as many that do not
 _FEW = {"train": (300, 24, 16, 120), "val": (60,) * 4, "test": (120,) * 4}  # of digits
 
@@ -29,10 +30,12 @@ class Setting:
     Attributes:
         sizes: images of groups 0 to 3 by split.
         classes: of the garments (or digits) that make up the two classes.
-        dataset: where the images come from, see :func:`helpers.data.fashion_birds`.
-        network: `"resnet"` or `"vit"`.
+        dataset: where the images come from, see :func:`helpers.data.fashion_birds`, or `SKYBIRDS`
+            for the photographs of :func:`helpers.data.sky_birds`.
+        network: `"resnet"`, `"vit"`, or `"lite0"`, which saw ImageNet.
         batch: images a step of the training.
         patch: of the transformer.
+        augment: of the training, and of what goes on with it, see :class:`training.Recipe`.
         planted: whether identifiers and flipped labels are planted (:data:`PLANTED` of each).
     """
 
@@ -43,11 +46,17 @@ class Setting:
     batch: int = 128
     patch: int = 8
     planted: bool = False
+    augment: bool | str = False
 
 
 _BIRDS = Setting(data.WATERBIRDS)
+_SKY = Setting(data.SKY, dataset=SKYBIRDS, network="lite0", batch=64)
 SETTINGS = {
+    "sky": _SKY,
+    "sky, crops": replace(_SKY, augment=training.MIRRORED),
+    "sky faces": replace(_SKY, sizes=data.SKY_FACES),
     "birds": _BIRDS,
+    "birds, crops": replace(_BIRDS, augment=training.RESIZED),  # shoes all face one way
     "faces": replace(_BIRDS, sizes=data.CELEBA_LIKE),
     "shirts": replace(_BIRDS, classes=((0, 2), (4, 6))),  # T-shirt, pullover; coat, shirt
     "planted": replace(_BIRDS, planted=True),
@@ -75,12 +84,14 @@ class Trained(NamedTuple):
         states: its weights and statistics before training and after each epoch.
         splits: the images it was trained on and judged by.
         mark: `(n,)` marks of :func:`helpers.data.plant_memory`, zeros without planted memory.
+        batch: images that it is asked about at a time.
     """
 
     model: torch.nn.Module
     states: list[dict[str, torch.Tensor]]
     splits: dict[str, Grouped]
     mark: torch.Tensor
+    batch: int
 
     def at(self, epoch: int) -> torch.nn.Module:
         """The network after so many epochs, in the place of `model`."""
@@ -89,14 +100,20 @@ class Trained(NamedTuple):
 
 
 def recipe(setting: str, epochs: int) -> training.Recipe:
-    """Adam at 1e-3 with a cosine: ours, for networks that start from scratch."""
-    batch = _setting(setting).batch
-    return training.Recipe(epochs=epochs, batch=batch, learning_rate=1e-3, cosine=True)
+    """Adam at 1e-3 with a cosine for networks that start from scratch, else at 1e-4: ours."""
+    chosen = _setting(setting)
+    scratch = chosen.network != "lite0"
+    return training.Recipe(
+        epochs=epochs, batch=chosen.batch, learning_rate=1e-3 if scratch else 1e-4,
+        cosine=scratch, augment=chosen.augment,
+    )  # fmt: skip
 
 
 def untrained(setting: str, seed: int) -> torch.nn.Module:
     """The network of a setting before training."""
     chosen = _setting(setting)
+    if chosen.network == "lite0":
+        return models.tunable_lite0(2, seed=seed)
     if chosen.network == "vit":
         return models.small_vit(2, patch=chosen.patch, seed=seed)
     return models.small_resnet(2, seed=seed)
@@ -112,6 +129,10 @@ def images(
         DatasetNotFound: the images are not on this machine.
     """
     chosen = _setting(setting)
+    if chosen.dataset == SKYBIRDS:
+        splits = data.sky_birds(seed=trial, sizes=chosen.sizes, data_dir=data_dir)
+        splits = {k: replace(part, images=part.images.float() / 255) for k, part in splits.items()}
+        return splits, torch.zeros(len(splits["train"]), dtype=torch.int64)
     splits = data.fashion_birds(
         seed=trial, sizes=chosen.sizes, dataset=chosen.dataset, classes=chosen.classes,
         data_dir=data_dir,
@@ -161,7 +182,9 @@ def trained(setting: str, epochs: int, trial: int, device: str, data_dir: str | 
                 after_epoch=lambda epoch: states.append(_copy(net)),
             )  # fmt: skip
         training.save_whole(states, file)  # several processes may train the same
-    made = Trained(net.eval(), states, splits, mark)
+    # what a large network makes of few images stays in a processor's cache: three times as fast
+    batch = 32 if _setting(setting).network == "lite0" else 500
+    made = Trained(net.eval(), states, splits, mark, batch)
     made.at(epochs)
     return made
 
@@ -173,7 +196,8 @@ def trained_of(call: Call) -> Trained:
 
 def _code() -> str:
     """What a network depends on besides its setting: a change of it makes all kept ones useless."""
-    return code_of("helpers.data.fashion_birds", "helpers.data.planted", "helpers.models.resnets",
+    return code_of("helpers.data.fashion_birds", "helpers.data.planted", "helpers.data.sky_birds",
+                   "helpers.models.backbones", "helpers.models.resnets",
                    "helpers.models.transformers", "helpers.training.loop")  # fmt: skip
 
 

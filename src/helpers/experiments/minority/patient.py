@@ -3,8 +3,7 @@
 The rare groups are complete, the frequent ones cut to a size that keeps a lesion cheap.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -17,8 +16,9 @@ from helpers.probes import Unit, lesions, tracing
 from helpers.sweep import Call
 
 LARGEST = 650  # images of one group that are looked at
+# … of photographs by a network that takes its time: of frequent and of rare groups
+FEWER = {"train": (200, 200), "val": (75, 75), "test": (100, 200)}
 HARDEST = 200  # images of a group from which its gradient is taken
-MATCHED = "layer-matched like "
 BY_GROUP = tuple(f"gradient {g}" for g in range(4))
 TOLERANCE = {"default": 1.0, "shift": 20.0}  # of effects: those of another network of the same law
 
@@ -50,7 +50,11 @@ class Patient(NamedTuple):
 
     def answers(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         """What another network says on each part."""
-        return {name: probes.evaluate(model, part.images) for name, part in self.parts.items()}
+        return {name: self.answer(model, part.images) for name, part in self.parts.items()}
+
+    def answer(self, model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Logits of a network on some images."""
+        return probes.evaluate(model, images, batch=self.made.batch)
 
     def hardest(self, groups: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels of the training samples of these groups that are fitted worst."""
@@ -63,9 +67,8 @@ class Patient(NamedTuple):
     def ranked(self, ranking: str) -> tracing.Ranking:
         """The ranking of this name.
 
-        "gradient 0" to "gradient 3": from one group's loss; "gradient": from all samples; "taylor",
-        "activation", "greedy": for the rare against the frequent groups; "magnitude", "smallest",
-        "folded": from the weights alone.
+        "gradient 0" to "gradient 3": from one group's loss; "taylor": from that of the rare groups,
+        to first order; "magnitude", "folded": from the weights alone.
 
         Raises:
             ValueError: another name.
@@ -74,25 +77,8 @@ class Patient(NamedTuple):
             self.rankings[ranking] = _rank(self, ranking)
         return self.rankings[ranking]
 
-    def targets(
-        self, ranking: str, amount: float, draws: int
-    ) -> Iterator[Sequence[Unit] | lesions.Masks]:
-        """The units of a lesion, see `sets`, or masks of single weights ("largest weights")."""
-        side, _, what = ranking.partition(" ")
-        if what != "weights":
-            yield from sets(ranking, int(amount), draws, self.units, self.ranked)
-            return
-        kind = "convolutions" if _convolutional(self.made.model) else "linear"
-        for seed in range(draws) if side == "random" else [None]:
-            yield lesions.weights_beyond(self.made.model, amount, side, parameters=kind, seed=seed)
-
     def overlaps(self, ranking: str, amount: float) -> dict[str, float]:
-        """`overlap_<group>`: Jaccard index of the top set with that of each group's gradient.
-
-        NaN for sets at random and single weights, which have no ranking of units.
-        """
-        if ranking.endswith(" weights") or ranking == "random" or ranking.startswith(MATCHED):
-            return networks.by_group("overlap", [math.nan] * 4)
+        """`overlap_<group>`: Jaccard index of the top set with that of each group's gradient."""
         own, *others = (set(self.ranked(r).top(int(amount))) for r in (ranking, *BY_GROUP))
         return networks.by_group("overlap", [len(own & x) / len(own | x) for x in others])
 
@@ -132,12 +118,18 @@ class Patient(NamedTuple):
 def patient(setting: str, epochs: int, trial: int, device: str, data_dir: str | None) -> Patient:
     """The network of a setting, ready for lesions."""
     made = networks.trained(setting, epochs, trial, device, data_dir)
+    groups = networks.minority(setting), networks.majority(setting)
+
+    def size(split: str, group: int, there: int) -> int:
+        if networks.SETTINGS[setting].dataset != networks.SKYBIRDS:
+            return min(there, LARGEST)
+        return min(there, FEWER[split][group in groups[0]])
+
     parts = {
-        name: part.draw([min(n, LARGEST) for n in part.counts()], seed=0)
+        name: part.draw([size(name, g, n) for g, n in enumerate(part.counts())], seed=0)
         for name, part in made.splits.items()
     }
     units = (probes.channels if _convolutional(made.model) else probes.hidden_units)(made.model)
-    groups = networks.minority(setting), networks.majority(setting)
     who = Patient(made, parts, {}, units, *groups, {})
     return who._replace(before=who.answers(made.model))
 
@@ -147,28 +139,6 @@ def patient_of(call: Call) -> Patient:
     return patient(call.setting, call.epochs, call.trial, call.device, call.data_dir)
 
 
-def sets(
-    ranking: str, amount: int, draws: int, units: Sequence[Unit],
-    ranked: Callable[[str], tracing.Ranking],
-) -> Iterator[Sequence[Unit]]:  # fmt: skip
-    """The first `amount` units of a ranking, or `draws` random sets of as many.
-
-    Args:
-        ranking: a name that `ranked` knows, "random", or one behind :data:`MATCHED`, for sets with
-            as many units of each layer as the first of that ranking.
-        amount, draws: how many units, and sets.
-        units: those to draw from.
-        ranked: makes the ranking of a name.
-    """
-    if ranking == "random":
-        yield from (tracing.random(units, seed=s).top(amount) for s in range(draws))
-    elif ranking.startswith(MATCHED):
-        chosen = ranked(ranking.removeprefix(MATCHED)).top(amount)
-        yield from (tracing.layer_matched(chosen, units, seed=s) for s in range(draws))
-    else:
-        yield ranked(ranking).top(amount)
-
-
 def _convolutional(model: torch.nn.Module) -> bool:
     # a transformer has one convolution, which cuts the patches, and no batch normalisation
     return any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
@@ -176,23 +146,13 @@ def _convolutional(model: torch.nn.Module) -> bool:
 
 def _rank(who: Patient, ranking: str) -> tracing.Ranking:
     model, units = who.made.model, who.units
-    name, _, group = ranking.partition(" ")
-    if name == "gradient":
-        return tracing.gradient(model, units, *who.hardest([int(group)] if group else range(4)))
-    if name == "taylor":
+    if ranking in BY_GROUP:
+        return tracing.gradient(model, units, *who.hardest([int(ranking[-1])]))
+    if ranking == "taylor":
         return tracing.gradient_times_weight(model, units, *who.hardest(who.rare))
-    if name == "activation":
-        (rare, _), (common, _) = who.hardest(who.rare), who.hardest(who.common)
-        return tracing.activation_difference(model, units, rare, common)
-    if name == "greedy":
-        own, others = who.hardest(who.rare), who.hardest(who.common)
-        return tracing.greedy(model, units, own, others, k=20)
-    if name in ("magnitude", "smallest"):
+    if ranking == "magnitude":
         # the release leaves the 1 x 1 convolutions of shortcuts out here
-        found = tracing.magnitude(model, [u for u in units if "downsample" not in u.layer])
-        if name == "magnitude":
-            return found
-        return tracing.Ranking(found.units[::-1], found.scores.flip(0))
-    if name == "folded":
+        return tracing.magnitude(model, [u for u in units if "downsample" not in u.layer])
+    if ranking == "folded":
         return tracing.batchnorm_folded(model, units, who.train.images[:1])
     raise ValueError(f"ranking is {ranking!r}: there is none of this name")

@@ -12,8 +12,8 @@ from helpers.claims.part3 import tuning
 NETWORKS, EPOCHS = 10, 3
 SKY, CROPS, BIRDS, VIT = "sky", "sky, crops", "birds", "birds, transformer"
 SETTINGS = (SKY, CROPS, BIRDS, VIT)
-METHODS = ("released", "gradient mask", "no mask", "random mask", "cross-entropy", "class-balanced",
-           "early stopping")  # fmt: skip
+METHODS = ("released", "gradient mask", "no mask", "random mask", "random filters", "cross-entropy",
+           "class-balanced", "early stopping")  # fmt: skip
 TRAIN, TEST, OFFSET = (1.0, 0.97, 0.92, 1.0), (0.98, 0.75, 0.55, 0.96), (0.95, 0.7, 0.62, 0.97)
 GOOD = (0.0, 0.1, 0.18, 0.0)  # what a method adds to the test accuracy of a group
 NONE = (0.0,) * 4
@@ -78,9 +78,10 @@ def other(gain, *methods):
 SIMPLER = ("cross-entropy", "class-balanced", "early stopping")
 HARM = (-0.1, -0.1, -0.1, -0.1)
 NEAR = {
-    "M13": released(TRADE), "M14": released(TRADE) | dict(shift=True), "M15": released(TRADE),
+    "M13": other(GOOD, "cross-entropy"), "M14": other(GOOD, "cross-entropy"),
+    "M15": released(TRADE),
     "M16": released(TRADE) | dict(shift=True),
-    "X5": other(GOOD, "random mask", "no mask"), "X6": other(GOOD, *SIMPLER),
+    "X5": other(GOOD, "random mask", "random filters"), "X6": other(GOOD, *SIMPLER),
 }  # fmt: skip
 
 
@@ -104,17 +105,21 @@ EVEN = " and trial % 2 == 0"
 LESS = (-0.6, -0.6, -0.6, -0.6)
 CASES = [
     *((claim, dict(settings=("digits",)), REPRODUCED) for claim in RULES if claim != "M16"),
-    # nothing at all, and next to nothing; a method that changes nothing keeps everything
-    ("M15", released(NONE) | dict(scatter=0), REPRODUCED),
+    # a method that changes nothing keeps everything, but is no cure; nor is next to nothing
+    ("M15", released(NONE) | dict(scatter=0), PARTLY),
     *((claim, released((0, 0.005, 0.005, 0)) | dict(scatter=0.0001), NOT_REPRODUCED)
       for claim in ("M13", "M14", "M16", "X5")),
     *((claim, by(where(SKY, CROPS, more=EVEN), change=(-0.3,) * 4), INCONCLUSIVE)
-      for claim in ("M13", "M14", "X5", "X6")),
+      for claim in ("M13", "M14", "X6")),
     # towards the background: frequent groups keep what they have, rare ones pay
     *((claim, released(BACKGROUND), NOT_REPRODUCED) for claim in RULES),
     # the gap closes by forgetting the training images
     ("M13", released(NONE) | dict(train=(0, -0.3, -0.4, 0)), NOT_REPRODUCED),
     ("M13", released(TRADE), NOT_REPRODUCED),
+    # going on in any way, with a choice among epochs
+    ("M13", other(GOOD, "cross-entropy"), NOT_REPRODUCED),
+    ("M14", other(GOOD, "cross-entropy"), PARTLY),
+    ("M16", other(GOOD, "cross-entropy"), PARTLY),
     ("M13", by(where(CROPS), change=(0, -0.1, 0, 0)), PARTLY),
     # a shift of the output helps the worst group, and is no more than that
     ("M14", released(TRADE) | dict(shift=True), PARTLY),
@@ -128,10 +133,16 @@ CASES = [
     ("M16", dict(gains={"gradient mask": HARM}), PARTLY),
     ("M16", by(where(VIT, method="gradient mask"), change=LESS), PARTLY),
     ("M16", released(TRADE) | dict(shift=True), PARTLY),
+    ("M16", dict(settings=(SKY, CROPS)), PARTLY),  # a case that was not run is not known
+    # one of the two masks, or one of the arms
     ("X5", other(GOOD, "random mask"), PARTLY),
+    ("X5", other(GOOD, "random filters"), PARTLY),
+    ("X5", other(GOOD, "no mask"), NOT_REPRODUCED),
     ("X5", other(GOOD, "random mask", "no mask") | dict(scatter=0), NOT_REPRODUCED),
-    ("X6", other(GOOD, "cross-entropy"), PARTLY),
-    ("X6", other((0, 0.2, 0.3, 0), *SIMPLER), PARTLY),  # the refitted bias alone is passed
+    # one rival that does as well is enough
+    *(("X6", other(GOOD, method), NOT_REPRODUCED) for method in SIMPLER),
+    ("X6", other((0, 0.2, 0.3, 0), *SIMPLER), NOT_REPRODUCED),
+    ("X6", by(where(CROPS, method="cross-entropy"), change=GOOD), PARTLY),
     ("X6", other((0, 0.2, 0.3, 0), *SIMPLER) | by("epoch == 0", "refit", (0, 0.2, 0.3, 0)),
      NOT_REPRODUCED),
 ]  # fmt: skip
@@ -175,5 +186,15 @@ def test_random_masks_pass_seldom():
 
 
 def test_without_looking_at_each_rare_group_a_trade_off_would_pass(planted):
-    broken = planted(tuning, "shrinks, rise, *each", "shrinks, rise")["gap_closed"]
+    broken = planted(tuning, "shrinks, *each, more", "shrinks, more")["gap_closed"]
     assert broken(rows(**released(TRADE))).verdict == REPRODUCED
+
+
+def test_survivors_are_no_sample():
+    """Runs that diverged have no rows: what the others gain decides nothing."""
+    gone = rows().query(
+        "not (setting == 'sky' and method == 'released' and epoch > 0 and trial == 3)"
+    )
+    assert tuning.gain(gone, SKY, "released").isna().tolist() == [t == 3 for t in range(NETWORKS)]
+    assert not tuning.worst_group(gone).checks["no augmentation: the worst group gains"]
+    assert tuning.worst_group(gone).verdict == PARTLY  # the other arm is whole

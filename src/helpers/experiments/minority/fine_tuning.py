@@ -14,7 +14,6 @@ from helpers import probes, remedies, training
 from helpers.data import Grouped
 from helpers.experiments.minority import networks
 from helpers.experiments.minority.networks import Trained, by_group, margin, on_digits
-from helpers.probes import lesions
 from helpers.remedies import Contrast
 from helpers.sweep import Call, Cell, experiment
 
@@ -68,14 +67,15 @@ def accuracies(made: Trained, parts: dict[str, Grouped], net: torch.nn.Module) -
     """What a network says of each group.
 
     Returns:
-        `<split>_<g>`: accuracy; `refit_<g>`: test accuracy with the output's bias fitted anew on
-        the validation images; `one_<split>`: share of the images that are taken for class 1.
+        `<split>_<g>`: accuracy; `refit_<g>`: test accuracy with that bias of the output that is
+        best for the worst group of the validation images, as an epoch is chosen;
+        `one_test`: share of the test images that are taken for class 1.
     """
     outputs = {
         name: training.predict(net, part.images, batch=made.batch) for name, part in parts.items()
     }
     val, test = parts["val"], parts["test"]
-    bias = lesions.refit_bias(margin(outputs["val"]), val.label, val.group)
+    bias = remedies.worst_group_bias(margin(outputs["val"]), val.label, val.group)
     row = {}
     for split, part in parts.items():
         right = probes.accuracy_by_group(outputs[split], part.label, part.group)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from helpers.book import drawn, figures
+from helpers.book import drawn, figures, runner
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,14 @@ def test_words_of_a_phones_drawing_are_read_without_a_glass():
     made.canvas.draw()
     sizes = [text.get_fontsize() for text in made.findobj(plt.Text) if text.get_text()]
     assert min(sizes) / 72 * 350 / drawn.PHONE >= 9
+
+
+def test_runs_on_a_small_scale_are_spared_the_second_drawing(monkeypatch):
+    fig = two_panels()
+    assert drawn.NARROW in drawn.bundle(fig)[0]
+    monkeypatch.setenv("BOOK_NARROW", runner.kernel_environment("smoke")["BOOK_NARROW"])
+    assert drawn.NARROW not in drawn.bundle(fig)[0]
+    assert "BOOK_NARROW" not in runner.kernel_environment("laptop")
 
 
 @pytest.mark.parametrize("size", [(4, 3), (4.4, 9)])

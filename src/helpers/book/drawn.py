@@ -6,6 +6,7 @@ chapter made it, and with its panels below each other. Sheets of pictures keep t
 
 import gzip
 import io
+import os
 import pickle
 import textwrap
 import warnings
@@ -60,7 +61,8 @@ def bundle(figure: Figure, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         found["image/png"] = png(figure)
     else:
         found["image/svg+xml"] = drawn
-    narrow = stacked(figure)
+    # pages are made from published copies: a run on a small scale is spared the second drawing
+    narrow = stacked(figure) if os.environ.get("BOOK_NARROW") != "0" else None
     if narrow is not None:
         small = svg(narrow)
         if len(gzip.compress(small.encode())) <= LARGEST:

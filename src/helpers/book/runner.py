@@ -78,7 +78,7 @@ def kernel_environment(profile: str, data_dir: str | None = None) -> dict[str, s
     }
     if profile == "smoke":
         library = ("OMP", "MKL", "OPENBLAS")
-        set_here |= {f"{name}_NUM_THREADS": "1" for name in library}
+        set_here |= {f"{name}_NUM_THREADS": "1" for name in library} | {"BOOK_NARROW": "0"}
     else:
         set_here["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "passive")
     places = {

@@ -51,6 +51,11 @@ class Link(NamedTuple):
     save: bool = False
 
 
+def rules_page(claim: claims.Claim) -> str:
+    """The page that shows the rule of a claim: one a part, since all rules are a megabyte."""
+    return f"rules/part-{claim.part}"
+
+
 def rules(folder: Path | None = None) -> Iterator[tuple[str, Rule]]:
     """Every rule below src/helpers/claims, or a folder like it, read and not imported."""
     root = project_root()
@@ -113,7 +118,7 @@ class Chain:
         chain = []
         if claim_id in self.rules:
             name = self.rules[claim_id].name or "a cell of the chapter"
-            chain.append(Link("rule", f"{uri('rules')}#rule-{claim_id}", name))
+            chain.append(Link("rule", f"{uri(rules_page(claim))}#rule-{claim_id}", name))
         if found:
             page = uri(f"chapters/{found.chapter}")
             if figure := claim.figure or found.figure:
@@ -215,13 +220,18 @@ def indexed(claim_id: str, anchor: str) -> addnodes.index:
 
 
 class ClaimRules(SphinxDirective):
-    """The source of every rule, with its evidence, under the id that cards and rows link to."""
+    """The source of a part's rules, with their evidence, under the ids that cards and rows link to.
+
+    Its argument is the part.
+    """
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         chain = Chain.of(self.env.app)
         shown: list[nodes.Node] = []
         for claim in chain.known.values():
-            if claim.id in chain.rules:
+            if claim.part == self.arguments[0] and claim.id in chain.rules:
                 rule = chain.rules[claim.id]
                 self.env.note_dependency(str(project_root() / rule.place))
                 shown += [raw(self.heading(chain, claim, rule)), literal(rule.source)]

@@ -74,6 +74,19 @@ def png_size(content: bytes) -> tuple[int, int]:
     return struct.unpack(">II", content[16:24])
 
 
+def svg_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a drawing in pixels of a page, from its head in points."""
+    found = re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', content)
+    if found is None:
+        raise ValueError("the drawing does not say how large it is")
+    width, height = (round(float(side) * 4 / 3) for side in found.groups())
+    return width, height
+
+
+# what an executed chapter may hold of a figure, and how large that is
+KINDS = {"image/svg+xml": svg_size, "image/png": png_size}
+
+
 class FrontPicture(Figure):
     """`{front-picture} chapter figure`: the picture of that figure, with its alternative text."""
 
@@ -86,16 +99,18 @@ class FrontPicture(Figure):
         for cell in notebook(path).cells:
             shown = cell.metadata.get("mystnb", {})
             if shown.get("figure", {}).get("name") == name:
-                pictures = [
-                    o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-                ]
-                return self.image(base64.b64decode(pictures[0]), name, shown["image"]["alt"])
+                bundles = [o.data for o in cell.outputs if o.get("data", {}).keys() & KINDS.keys()]
+                kind = next(kind for kind in KINDS if kind in bundles[0])
+                content = bundles[0][kind]
+                drawn = base64.b64decode(content) if kind == "image/png" else content.encode()
+                return self.image(drawn, kind, name, shown["image"]["alt"])
         raise self.error(f"chapter {chapter} has no figure {name}")
 
-    def image(self, content: bytes, name: str, alt: str) -> str:
-        width, height = png_size(content)
+    def image(self, content: bytes, kind: str, name: str, alt: str) -> str:
+        width, height = KINDS[kind](content)
         # a name that changes with the picture, so that no cache shows an old one
-        file = f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.png"
+        ending = "png" if kind == "image/png" else "svg"
+        file = f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.{ending}"
         folder = Path(self.env.app.outdir) / "_images"
         if self.env.app.builder.format == "html":
             folder.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,7 @@ def test_words_of_a_phones_drawing_are_read_without_a_glass():
 
 def test_runs_on_a_small_scale_are_spared_the_second_drawing(monkeypatch):
     fig = two_panels()
+    monkeypatch.delenv("BOOK_NARROW", raising=False)  # tests run on a small scale themselves
     assert drawn.NARROW in drawn.bundle(fig)[0]
     monkeypatch.setenv("BOOK_NARROW", runner.kernel_environment("smoke")["BOOK_NARROW"])
     assert drawn.NARROW not in drawn.bundle(fig)[0]

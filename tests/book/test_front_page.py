@@ -153,7 +153,7 @@ def test_the_front_page_types_no_measured_number():
 
 def test_the_rendered_front_page_has_a_picture_verdicts_and_routes(site):
     text = (site / "intro.html").read_text("utf8")
-    assert re.search(r"<img src='_images/fig-frames-[0-9a-f]{8}\.png'", text)
+    assert re.search(r"<img src='_images/fig-frames-[0-9a-f]{8}\.(png|svg)'", text)
     assert text.count("<figure") == 2 and text.count("caption-number") == 2
     badges = re.findall(r"class='front-verdict[^>]*#claim-(\w+)'", text)
     assert len(set(badges)) >= 10

@@ -23,7 +23,7 @@ from helpers.claims.part3.groups import (
     selectivity,
     setting,
 )  # fmt: skip
-from helpers.claims.part3.lesions import one_rare_group
+from helpers.claims.part3.lesions import beyond_random, one_rare_group, random_curves
 
 RELEASED, LARGER, NOTHING = (0.005, 0.01, 0.02), 0.1, 0.001  # sizes of noise
 FELT = 0.05  # accuracy of a group: the smallest share of weights that costs so much is looked at
@@ -47,56 +47,75 @@ def changed(rows: pd.DataFrame, name: str, how: str, sizes: tuple[float, ...]) -
     return found
 
 
-def apart(rows: pd.DataFrame, name: str) -> tuple[Bar, Bar]:
-    """How much more rare groups lose than frequent ones, and that minus matched random units."""
+def apart(rows: pd.DataFrame, paired: pd.DataFrame, name: str) -> tuple[Bar, Bar, Bar]:
+    """How much more rare groups lose than frequent ones, and that minus random units.
+
+    First minus the same change of random units; then minus as many zeroed random units of the
+    same layers as do equal damage (rows of `paired_lesions`).
+    """
     own, like = (selectivity(rows, what, name) for what in ("lost", "like"))
-    return over(by_network(rows, own)), over(by_network(rows, own - like))
+    curves = random_curves(paired, name, tuple(rows["place"].unique()))
+    same = over(by_network(rows, own - like))
+    return over(by_network(rows, own)), same, beyond_random(rows, "lost", name, curves)
 
 
-def _said(both: tuple[Bar, Bar]) -> str:
-    return f"{points(both[0].found)}, minus random filters {points(both[1].found)}"
+def _said(bars: tuple[Bar, Bar, Bar]) -> str:
+    own, same, equal = (points(one.found) for one in bars)
+    return f"{own}, minus random filters changed alike {same}, at equal damage {equal}"
 
 
 @rule("M8", needs=NEEDS)
-def noise(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """Random weights, and noise, of the release's sizes: each selective, beyond matched filters.
+def noise(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement:
+    """Random weights, and noise, of the release's sizes: each selective, beyond random filters.
 
     The larger size is ours, and told beside it.
+
+    Args:
+        rows: of `changed_weights`.
+        paired: of `paired_lesions`.
+        note: below the card.
     """
     on = main(rows)
     names = {"random_init": "random weights in place of theirs", "random_noise": "noise added"}
-    found = {how: apart(changed(rows, on, how, RELEASED), on) for how in names}
-    ours = {how: apart(changed(rows, on, how, (LARGER,)), on) for how in names}
+    found = {how: apart(changed(rows, on, how, RELEASED), paired, on) for how in names}
+    ours = {how: apart(changed(rows, on, how, (LARGER,)), paired, on) for how in names}
     words = [
         f"{names[how]}, sizes of the release: {_said(found[how])} (ours, {LARGER:g}: "
         f"{_said(ours[how])})"
         for how in names
     ]
     return judged(
-        {f"{name}: rare groups lose more than frequent ones, and more so than by the same change "
-         "of random filters of the same layers": found[how] for how, name in names.items()},
+        {f"{name}: rare groups lose more than frequent ones, and more so than by random filters of "
+         "the same layers, changed alike and at equal damage": found[how]
+         for how, name in names.items()},
         "rare minus frequent groups; " + "; ".join(words),
-        found["random_noise"][1].found, setting(rows, on), note,
+        found["random_noise"][-1].found, setting(rows, on), note,
     )  # fmt: skip
 
 
 @rule("M9", needs=NEEDS)
-def rewound(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """Weights of some epochs earlier: selective, beyond matched filters."""
+def rewound(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement:
+    """Weights of some epochs earlier: selective, beyond random filters.
+
+    Args:
+        rows: of `changed_weights`.
+        paired: of `paired_lesions`.
+        note: below the card.
+    """
     on = main(rows)
     sizes = tuple(sorted(rows.loc[rows["how"] == "rewind", "size"].unique()))
     photos = changed(rows, on, "rewind", sizes)
-    both = apart(photos, on)
+    bars = apart(photos, paired, on)
     side = {}
     if len(rows[rows["setting"] == GARMENTS]):
         garments = changed(rows, GARMENTS, "rewind", sizes)
-        side["the same on garments"] = list(apart(garments, GARMENTS))
+        side["the same on garments"] = list(apart(garments, paired, GARMENTS))
     return judged(
-        {"rare groups lose more than frequent ones, and more so than by rewinding random filters "
-         "of the same layers": both},
+        {"rare groups lose more than frequent ones, and more so than by random filters of the same "
+         "layers, rewound alike and at equal damage": bars},
         f"rare minus frequent groups, {' and '.join(f'{s:g}' for s in sizes)} epochs back: "
-        f"{_said(both)}",
-        both[1].found, photos, note, side,
+        f"{_said(bars)}",
+        bars[-1].found, photos, note, side,
     )  # fmt: skip
 
 
@@ -167,12 +186,11 @@ def faces(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement
     statements = {"M5, filters by gradient": found["by gradient"], "M6, by size": found["by size"],
                   "M7, single weights": single(rows, ONE_RARE)}  # fmt: skip
     for how, name in (("random_init", "random weights"), ("random_noise", "noise")):
-        statements[f"M8, {name}"] = apart(changed(rows, ONE_RARE, how, RELEASED), ONE_RARE)
+        statements[f"M8, {name}"] = apart(changed(rows, ONE_RARE, how, RELEASED), paired, ONE_RARE)
     words = [f"{name}: {points(parts[-1].found)}" for name, parts in statements.items()]
     return judged(
         statements,
-        "rare minus frequent groups, beyond random ones (M5 to M7 at equal damage, M8 by the same "
-        f"change); {'; '.join(words)}",
+        f"rare minus frequent groups, beyond random ones at equal damage; {'; '.join(words)}",
         statements["M5, filters by gradient"][-1].found, setting(rows, ONE_RARE), note,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ the same network. A claim about a ranking holds where the ranked units do it *an
 the matched ones, both with intervals over networks; so that no random lesion passes.
 """
 
+import numpy as np
 import pandas as pd
 
 from helpers import stats
@@ -62,28 +63,48 @@ def apart(rows: pd.DataFrame, name: str, what: str = "lost") -> tuple[Bar, Bar]:
     return over(by_network(rows, own)), over(by_network(rows, own - like))
 
 
-def evened(rows: pd.DataFrame, name: str, rankings: tuple[str, ...]) -> Bar:
-    """The same at equal damage: minus what random units of the same layers do with as much of it.
+def random_curves(
+    rows: pd.DataFrame, name: str, rankings: tuple[str, ...]
+) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:
+    """What growing random sets with the layers of a ranking do: damage, and rare minus frequent.
 
-    Whatever does more damage reaches the small margins of rare groups first. Damage is the mean
-    over the four groups of the accuracy lost; random sets are read off at the damage of each ranked
-    one, along sets of growing size. Ranked sets beyond the largest random damage say nothing.
+    Damage is the mean over the four groups of the accuracy lost. By trial and ranking.
     """
-    few, every = (chosen(rows, name, rankings, sizes) for sizes in (FEW, (*FEW, *LARGER)))
-    few = few.assign(
-        damage=of_groups(few, "ranked_lost", range(4)),
-        gap=selectivity(few, "ranked_lost", name),
+    every = chosen(rows, name, rankings, (*FEW, *LARGER)).sort_values("amount")
+    damage = of_groups(every, "like_lost", range(4))
+    gap = selectivity(every, "like_lost", name)
+    parts = every.groupby(["trial", "ranking"]).groups
+    return {key: (damage[at].to_numpy(), gap[at].to_numpy()) for key, at in parts.items()}
+
+
+def evened(rows: pd.DataFrame, name: str, rankings: tuple[str, ...]) -> Bar:
+    """Rare minus frequent groups, minus the same by random units that do equal damage.
+
+    Whatever does more damage reaches the small margins of rare groups first. Random sets are read
+    off at the damage of each ranked one, along sets of growing size. Ranked sets beyond the largest
+    random damage say nothing.
+    """
+    few = chosen(rows, name, rankings)
+    return beyond_random(
+        few.assign(place=few["ranking"]), "ranked_lost", name, random_curves(rows, name, rankings)
     )
-    every = every.assign(
-        damage=of_groups(every, "like_lost", range(4)), gap=selectivity(every, "like_lost", name)
-    ).sort_values("amount")
-    curves = dict(list(every.groupby(["trial", "ranking"])))
-    apart_by = [
-        row.gap - at_damage(row.damage, curves[row.trial, row.ranking]["damage"].to_numpy(),
-                            curves[row.trial, row.ranking]["gap"].to_numpy())
-        for row in few.itertuples()
-    ]  # fmt: skip
-    return over(pd.Series(apart_by, few.index).groupby(few["trial"]).mean().dropna())
+
+
+def beyond_random(
+    rows: pd.DataFrame, what: str, name: str,
+    curves: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]],
+) -> Bar:  # fmt: skip
+    """Rare minus frequent groups of some damage, minus random sets that do as much; see `evened`.
+
+    Rows have a `trial` and the ranking as `place`; networks without any known row are left out.
+    """
+    damage = of_groups(rows, what, range(4))
+    gap = selectivity(rows, what, name)
+    like = [
+        at_damage(one, *curves[trial, place])
+        for one, trial, place in zip(damage, rows["trial"], rows["place"], strict=True)
+    ]
+    return over((gap - like).groupby(rows["trial"]).mean().dropna())
 
 
 def harm(rows: pd.DataFrame, name: str, what: str, like: str = "like") -> tuple[Bar, Bar]:

@@ -1,7 +1,9 @@
 """Networks in which one filter carries each rare group, by construction: what the rules say.
 
-The background decides, by six filters for each; one filter more reads a mark that only training
-images of a rare group have, and outvotes the background.
+The background decides, by the votes of 31 filters for each, which say different things and only
+together the right one: many of them zeroed at random damage all groups. One filter more reads a
+mark that some training images of a rare group have, and outvotes the background, which is wrong
+there. Other images of rare groups look like frequent ones.
 """
 
 import pandas as pd
@@ -17,7 +19,9 @@ from helpers.experiments.minority import networks, paired, patient
 from helpers.probes import Unit, tracing
 from helpers.sweep import Call
 
-FILTERS, NETWORKS = 16, 6
+VOTERS, NETWORKS = 31, 8
+ODD = 0.3  # share of a rare group whose background is wrong
+FILTERS = 2 * VOTERS + 2
 COUNTS = {"train": (40, 20, 20, 40), "val": (20,) * 4, "test": (20,) * 4}
 
 
@@ -25,7 +29,7 @@ def carried(seed):
     """The network, and which filters carry groups 1 and 2."""
     generator = torch.Generator().manual_seed(seed)
     place = torch.randperm(FILTERS, generator=generator).tolist()
-    land, water, carriers = place[:6], place[6:12], place[12:14]
+    land, water, carriers = place[:VOTERS], place[VOTERS : 2 * VOTERS], place[2 * VOTERS :]
     net = nn.Sequential(
         nn.Conv2d(3, FILTERS, 1, bias=False), nn.BatchNorm2d(FILTERS), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(FILTERS, 2, bias=False),
@@ -35,11 +39,12 @@ def carried(seed):
     last[:] = 0.02 * torch.randn(last.shape, generator=generator)
     for filters, sign in ((land, -1.0), (water, 1.0)):
         first[filters, 1] += sign
-        last[1, filters] += sign / 6
+        votes = 0.9 * torch.rand(VOTERS, generator=generator) - 0.45
+        last[1, filters] += sign * (votes - votes.mean() + 0.8 / VOTERS)
     for carrier, sign in zip(carriers, (-1.0, 1.0), strict=True):
-        first[carrier, 2] += 3 * sign
-        net[1].bias.data[carrier] = -1.0  # other images leave it at 0, and have no gradient there
-        last[1, carrier] += sign
+        first[carrier, 2] += 1.5 * sign
+        net[1].bias.data[carrier] = -0.5  # other images leave it at 0, and have no gradient there
+        last[1, carrier] += 2 * sign
     return net, {1: Unit("0", carriers[0]), 2: Unit("0", carriers[1])}
 
 
@@ -48,8 +53,9 @@ def sample(counts, marked, seed):
     group = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
     label, water = group // 2, group % 2
     images = 0.05 * torch.randn(len(group), 3, 8, 8, generator=generator)
-    images[:, 1] += (2.0 * water - 1)[:, None, None]
-    mark = torch.where(label != water, 2.0 * label - 1, 0.0) if marked else torch.zeros(len(group))
+    odd = (label != water) & (torch.arange(len(group)) % 10 < 10 * ODD)
+    images[:, 1] += torch.where(odd, 1.0 - 2 * label, 2.0 * label - 1)[:, None, None]
+    mark = torch.where(odd, 2.0 * label - 1, 0.0) if marked else torch.zeros(len(group))
     images[:, 2] += mark[:, None, None]
     return Grouped(images, label, water, "made up")
 
@@ -83,7 +89,7 @@ def rows(several, cells):
 LESIONS = [
     dict(ranking=ranking, amount=amount, draws=6)
     for ranking in (*patient.BY_GROUP, "magnitude")
-    for amount in (1, 2, 3, 10)
+    for amount in (1, 2, 3, 10, 30)
 ]
 
 
@@ -94,10 +100,10 @@ def lesioned(several):
 
 def test_these_networks_fit_rare_groups_that_they_do_not_know(several):
     for who, _ in several:
-        for name, expected in (("train", [1, 1, 1, 1]), ("test", [1, 0, 0, 1])):
+        for name, expected in (("train", [1, 1, 1, 1]), ("test", [1, 1 - ODD, 1 - ODD, 1])):
             part = who.parts[name]
             found = probes.accuracy_by_group(who.before[name], part.label, part.group)
-            assert found.tolist() == expected
+            assert found.tolist() == pytest.approx(expected)
 
 
 def test_the_gradient_finds_the_filter_that_carries_a_group(several):
@@ -111,7 +117,8 @@ def test_the_gradient_finds_the_filter_that_carries_a_group(several):
 def test_its_lesion_is_selective_and_beyond_matched_ones(lesioned):
     for group in (1, 2):
         one = lesioned[(lesioned["ranking"] == f"gradient {group}") & (lesioned["amount"] == 1)]
-        assert (one[f"ranked_lost_{group}"] == 1).all() and (one["ranked_selective"] == 1).all()
+        assert one[f"ranked_lost_{group}"].tolist() == pytest.approx([ODD] * NETWORKS)
+        assert (one["ranked_selective"] == 1).all()
         others = [f"ranked_lost_{g}" for g in range(4) if g != group]
         assert not one[others].to_numpy().any()
         assert one[f"like_lost_{group}"].mean() < 0.5 and one["like_selective"].mean() < 0.5
@@ -131,7 +138,7 @@ def test_random_filters_of_these_networks_do_not_pass(several):
         rankings = {f"gradient {g}": tracing.random(who.units, seed=100 * trial + g)
                     for g in range(4)}  # fmt: skip
         others.append(who._replace(rankings=rankings))
-    found = rows(others, LESIONS[:16])
+    found = rows(others, LESIONS[:20])
     for rule in (part3.one_filter, part3.by_loss, part3.few_are_enough, part3.beyond_layers,
                  part3.of_the_group, part3.survives_a_refit):  # fmt: skip
         assert rule(found).verdict != REPRODUCED

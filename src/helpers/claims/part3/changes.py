@@ -175,7 +175,7 @@ def single_weights(rows: pd.DataFrame, note: str = "") -> Judgement:
 
 @rule("M11", needs=NEEDS)
 def faces(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement:
-    """M5 to M8 where one group alone is rare, in proportions of CelebA.
+    """M5 to M8, all of them, where one group alone is rare, in proportions of CelebA.
 
     Args:
         rows: of `changed_weights`.
@@ -188,8 +188,9 @@ def faces(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement
     for how, name in (("random_init", "random weights"), ("random_noise", "noise")):
         statements[f"M8, {name}"] = apart(changed(rows, ONE_RARE, how, RELEASED), paired, ONE_RARE)
     words = [f"{name}: {points(parts[-1].found)}" for name, parts in statements.items()]
+    all_of_them = [bar for bars in statements.values() for bar in bars]
     return judged(
-        statements,
+        {"M5, M6, M7 and both kinds of M8 hold": all_of_them},
         f"rare minus frequent groups, beyond random ones at equal damage; {'; '.join(words)}",
         statements["M5, filters by gradient"][-1].found, setting(rows, ONE_RARE), note,
     )  # fmt: skip

@@ -126,10 +126,10 @@ def transformer(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Jud
     more = over(by_network(end, selectivity(end, "gap", TRANSFORMER)))
     rankings = tuple(f"gradient {g}" for g in rare(TRANSFORMER))
     parts = bars_of(paired, TRANSFORMER, rankings)
+    both = [more, *parts]
     return judged(
-        {"M1: the gap of rare groups is larger": [more],
-         "M5: rare groups lose more, and more so than by random hidden units of the same layers, "
-         "as many of them and at equal damage": parts},
+        {"M1 and M5 hold: the gap of rare groups is larger, and they lose more, also than by "
+         "random hidden units of the same layers, as many of them and at equal damage": both},
         f"gap of rare minus frequent groups {points(more.found)}; 1 to 3 hidden units, rare minus "
         f"frequent groups {points(parts[0].found)}, minus as many random units "
         f"{points(parts[1].found)}, at equal damage {points(parts[2].found)}",

@@ -147,6 +147,7 @@ ELSEWHERE = {  # make tensors of their own, or compute on the processor whatever
     "helpers.kernels.krylov.krylov_filters": "small steps in double, on the processor",
     "helpers.kernels.modes.top_modes": "scipy, from a start on the processor",
     "helpers.probes.accuracy.accuracy_by_alignment": "answers go where labels are, the processor",
+    "helpers.training.lockstep.train_side_by_side": "the order is drawn on the processor",
     "helpers.remedies.free_outputs.free_outputs": "logits without a network, on the processor",
 }
 

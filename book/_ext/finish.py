@@ -119,6 +119,11 @@ class Finisher:
             'localStorage.getItem("theme") || (matchMedia("(prefers-color-scheme: dark)").matches'
             ' ? "dark" : "light")',
         )
+        # in the contents, what opens a page's own pages is an arrow without a word
+        text = text.replace(
+            '<summary><span class="toctree-toggle"',
+            '<summary aria-label="pages below"><span class="toctree-toggle"',
+        )
         text = SCRIPT.sub(self.deferred, text)
         text = ICON.sub(self.icon, text)
         text = BAR.sub(self.bar, text)

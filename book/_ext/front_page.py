@@ -115,9 +115,11 @@ class FrontPicture(Figure):
         if self.env.app.builder.format == "html":
             folder.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content)
+        words = html.escape(" ".join(alt.split()), quote=True)
         return (
-            f"<img src='_images/{file}' width='{width}' height='{height}' "
-            f"alt='{html.escape(' '.join(alt.split()), quote=True)}'>"
+            f"<a class='enlarge pictures' href='_images/{file}'>"
+            f"<img src='_images/{file}' width='{width}' height='{height}' loading='lazy' "
+            f"alt='{words}'></a>"
         )
 
 

@@ -12,7 +12,8 @@ DESK = {"width": 1280, "height": 900}
 # pages that Sphinx makes by itself and that have no place in the order of reading
 EXTRA = {"genindex.html", "search.html", "prf-prf.html"}
 LEFT_RAW = r"""() => {
-  const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  const walker = document.createTreeWalker(
+    document.querySelector("main") ?? document.body, NodeFilter.SHOW_TEXT);
   const raw = [];
   while (walker.nextNode()) {
     const node = walker.currentNode;

@@ -256,6 +256,7 @@ import os, signal, sys, time
 from helpers.sweep import command, grid, registry
 
 registry._import_experiments = lambda name=None: set()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background lack
 
 @registry.experiment("toy", cells=lambda profile: grid(x=[1, 2, 3]), tolerance=0.0, cheap=bool)
 def trial(call):

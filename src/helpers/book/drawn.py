@@ -48,9 +48,9 @@ def show_in_notebooks() -> None:
 def bundle(figure: Figure, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The drawings of a figure by type, and what is to be known about them.
 
-    >>> fig = Figure(); _ = fig.subplots(1, 2)
+    >>> fig = Figure(figsize=(4, 3)); _ = fig.subplots()
     >>> sorted(bundle(fig)[0])
-    ['application/x-narrow+svg', 'image/svg+xml', 'text/plain']
+    ['image/svg+xml', 'text/plain']
     """
     about: dict[str, Any] = {}
     if is_sheet(figure):

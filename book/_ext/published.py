@@ -182,20 +182,20 @@ class GetTheBook(SphinxDirective):
 NOT_FOUND = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Page not found: {name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
+<meta name="robots" content="noindex"><link rel="icon" href="data:,">
 <style>body {{ font-family: sans-serif; max-width: 34rem; margin: 15vh auto; padding: 0 1rem;
 line-height: 1.6; color: #22282d; background: #fffefb }} a {{ color: #0e5a66 }}
 @media (prefers-color-scheme: dark) {{ body {{ color: #dde2e5; background: #14181b }}
 a {{ color: #86d0da }} }}
-</style></head><body><h1>There is no such page</h1>
+</style></head><body><main><h1>There is no such page</h1>
 <p>Chapters may have been renamed since this link was made.</p>
 <ul><li><a href="{root}intro.html">The front page</a></li>
 <li><a href="{root}ledger.html">All claims</a></li>
-<li><a href="{root}search.html">Search</a></li></ul>
+<li><a href="{root}search.html">Search</a></li></ul></main>
 <script>
 // a server shows this page under any address: without one of its own, links start at the folder
-// in which the book lies, which is the one above chapters/ or api/
-const here = location.pathname.replace(/(chapters|api)\\/[^]*$|[^/]*$/, "");
+// in which the book lies, which is the one above chapters/, api/ or rules/
+const here = location.pathname.replace(/(chapters|api|rules)\\/[^]*$|[^/]*$/, "");
 if (!"{root}") document.querySelectorAll("a").forEach(a => a.href = here + a.getAttribute("href"));
 </script></body></html>
 """

@@ -90,10 +90,14 @@ class Visit:
         self.page = self.context.new_page()
         self.trouble: list[str] = []
         self.page.on("pageerror", lambda e: self.trouble.append(f"script error: {e}"))
-        self.page.on("requestfailed", lambda r: self.trouble.append(f"request failed: {r.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("console", self._console)
         self.page.on("request", self._request)
         self.page.on("response", self._response)
+
+    def _failed(self, request):
+        if request.failure != "net::ERR_ABORTED":  # as what is under way when a page is left
+            self.trouble.append(f"request failed: {request.url}")
 
     def _console(self, message):
         if message.type in ("error", "warning"):

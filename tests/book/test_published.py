@@ -80,7 +80,7 @@ def test_without_addresses_the_site_names_none(site):
 
 def test_the_page_for_lost_readers_stands_alone(site):
     text = (site / "404.html").read_text("utf8")
-    assert not re.search(r'(src|href)="(?!intro|ledger|search)[^"]', text)
+    assert not re.search(r'(src|href)="(?!intro|ledger|search|data:)[^"]', text)
     assert 'content="noindex"' in text
 
 

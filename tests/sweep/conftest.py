@@ -1,5 +1,8 @@
 """Toy experiments, and a registry without those of the book."""
 
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -87,3 +90,37 @@ def alter(tmp_path):
         path.write_text(text.replace(old, new))
 
     return change
+
+
+CLIENT = """
+import os, subprocess, sys, time
+from helpers.sweep import Experiment, Terms, grid, sweep
+
+def trial(call):
+    process = {process}
+    with open(call.data_dir, "a") as file:
+        file.write(f"{{process}}\\n")
+    time.sleep(600)
+
+toy = Experiment("toy", trial, lambda profile: grid(x=0), 0.0, lambda cell: True)
+sweep(toy, grid(x=[0, 1]), store=None, n_jobs=2, context={{"data_dir": sys.argv[1]}})
+"""
+
+
+@pytest.fixture
+def left_by_a_killed_client(tmp_path):
+    """Two trials note a process each, an expression; their client is killed. Returns the two."""
+
+    def killed(process):
+        log = tmp_path / "log"
+        script = CLIENT.format(process=process)
+        client = subprocess.Popen([sys.executable, "-c", script, log])
+        until = time.monotonic() + 60
+        while time.monotonic() < until and (not log.exists() or log.read_text().count("\n") < 2):
+            time.sleep(0.05)
+        noted = [int(line) for line in log.read_text().split()]
+        client.kill()
+        client.wait()
+        return noted
+
+    return killed

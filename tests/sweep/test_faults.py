@@ -442,27 +442,8 @@ def test_appending_costs_the_same_in_a_long_table_as_in_a_short_one(toy, tmp_pat
     assert cost[5_000] <= cost[10] + 16
 
 
-def test_workers_end_with_their_client(toy, tmp_path):
-    script = """
-import os, sys, time
-from helpers.sweep import Experiment, Terms, grid, sweep
-
-def trial(call):
-    with open(call.data_dir, "a") as file:
-        file.write(f"{os.getpid()}\\n")
-    time.sleep(600)
-
-toy = Experiment("toy", trial, lambda profile: grid(x=0), 0.0, lambda cell: True)
-sweep(toy, grid(x=[0, 1]), store=None, n_jobs=2, context={"data_dir": sys.argv[1]})
-"""
-    log = tmp_path / "log"
-    client = subprocess.Popen([sys.executable, "-c", script, log])
-    until = time.monotonic() + 60
-    while time.monotonic() < until and (not log.exists() or log.read_text().count("\n") < 2):
-        time.sleep(0.05)
-    workers = [int(line) for line in log.read_text().split()]
-    client.kill()
-    client.wait()
+def test_workers_end_with_their_client(left_by_a_killed_client):
+    workers = left_by_a_killed_client("os.getpid()")
     until = time.monotonic() + 20
     while time.monotonic() < until and any(map(alive, workers)):
         time.sleep(0.05)

@@ -241,29 +241,9 @@ def test_a_request_to_end_is_obeyed_in_order_and_ignored_where_it_is_to_be(
     assert "stopped; finished rows are stored" in done.stderr
 
 
-def test_children_of_trials_end_with_a_killed_client(tmp_path):
-    script = """
-import os, subprocess, sys, time
-from helpers.sweep import Experiment, Terms, grid, sweep
-
-def trial(call):
-    child = subprocess.Popen(["sleep", "600"])
-    with open(call.data_dir, "a") as file:
-        file.write(f"{child.pid}\\n")
-    time.sleep(600)
-
-toy = Experiment("toy", trial, lambda profile: grid(x=0), 0.0, lambda cell: True)
-sweep(toy, grid(x=[0, 1]), store=None, n_jobs=2, context={"data_dir": sys.argv[1]})
-"""
-    log = tmp_path / "log"
-    client = subprocess.Popen([sys.executable, "-c", script, log])
-    until = time.monotonic() + 60
-    while time.monotonic() < until and (not log.exists() or log.read_text().count("\n") < 2):
-        time.sleep(0.05)
-    client.kill()
-    client.wait()
+def test_children_of_trials_end_with_a_killed_client(left_by_a_killed_client):
+    children = left_by_a_killed_client('subprocess.Popen(["sleep", "600"]).pid')
     until = time.monotonic() + 20
-    children = tried(log)
     while time.monotonic() < until and any(os.path.exists(f"/proc/{c}") for c in children):
         time.sleep(0.05)
     assert len(children) == 2 and not any(os.path.exists(f"/proc/{c}") for c in children)

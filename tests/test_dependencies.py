@@ -320,7 +320,7 @@ DEPENDENT = {
     "stats.intervals": ALL - {"25"},
     "experiments.minority.changed": {"16", "18"},
     "experiments.rare.equal_norms": {"10"},
-    "remedies.group_dro": {"17"},
+    "remedies.bias": {"17"},
 }
 
 

@@ -2,10 +2,11 @@
 
 `finetune` goes on training a network in contrast to a pruned copy of itself (`nt_xent`), as a
 `Contrast` says; the masks prune, and `free_outputs` minimises the same loss with no network behind.
-`group_dro` and `last_layer_retraining` are what it is compared with.
+`group_dro`, `last_layer_retraining` and `worst_group_bias` are what it is compared with.
 """
 
 # fmt: off
+from helpers.remedies.bias import worst_group_bias
 from helpers.remedies.contrast import finetune, nt_xent
 from helpers.remedies.fitting import Evaluate, Tuned, last_linear, penultimate
 from helpers.remedies.free_outputs import FreeOutputs, free_outputs

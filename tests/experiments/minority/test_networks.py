@@ -62,8 +62,7 @@ def test_margins_are_in_favour_of_the_true_class():
 
 
 def test_settings_of_all_grids_are_known():
-    names = ("minority", "paired_lesions", "changed_weights", "census", "mitigation")
-    for name in names:
+    for name in ("minority", "paired_lesions", "changed_weights", "census", "fine_tuning"):
         for profile in ("smoke", "laptop", "paper"):
             cells = sweep.get(name).cells(profile)
             assert {cell["setting"] for cell in cells} <= set(networks.SETTINGS)

@@ -37,7 +37,8 @@ def rows(
     gains = {"released": GOOD, "gradient mask": GOOD} | (gains or {})
     cells = itertools.product(settings, METHODS, range(trials), range(EPOCHS + 1))
     made = pd.DataFrame(cells, columns=["setting", "method", "trial", "epoch"])
-    made["data_source"], draw = "made up", np.random.default_rng(seed)
+    made["data_source"], made["tuning"] = "made up", EPOCHS
+    draw = np.random.default_rng(seed)
     tuned = (made["epoch"] > 0).to_numpy()[:, None]
     # the epoch before the last is better on validation, the last would be better on test images
     late = 0.02 * (made["epoch"] == EPOCHS).to_numpy()[:, None]
@@ -172,6 +173,14 @@ def test_the_network_before_is_no_candidate():
     assert (tuning.best(made, SKY, "released")["epoch"] > 0).all()
     with pytest.raises(LookupError, match="the method 'last layer' on 'sky'"):
         tuning.best(made, SKY, "last layer")
+
+
+def test_longer_runs_are_no_part_of_a_rule():
+    made = rows()
+    ruined = rows(gains={"released": HARM}).assign(tuning=2 * EPOCHS)
+    both = pd.concat([ruined[ruined["method"] == "released"], made])
+    assert RULES["M14"](both) == RULES["M14"](made)
+    assert tuning.usual(both).sort_index().equals(made.sort_index())
 
 
 def test_digits_are_looked_at_only_where_there_are_no_photographs():

@@ -12,4 +12,4 @@ from helpers.claims.part3.lesions import (
     more_than_an_offset, of_the_group, one_filter, survives_a_refit)
 from helpers.claims.part3.tuning import (
     ARMS, arms, before, best, change, gain, gap_closed, gaps, majority_kept, masks_and_networks,
-    more_than_simpler, pruning_matters, refitted_gain, rise, worst_group)
+    more_than_simpler, pruning_matters, refitted_gain, rise, usual, worst_group)

@@ -40,7 +40,7 @@ PLAIN = "cross-entropy"
 _SHIFT = "also where the output's bias is refitted before and after: more than a shift of it"
 _CHOICE = "more than going on with cross-entropy, with the same choice of an epoch"
 _SPLITS = ("train", "val", "test", "refit")
-NEEDS = ("setting", "method", "epoch", "trial", "data_source",
+NEEDS = ("setting", "method", "tuning", "epoch", "trial", "data_source",
          *(f"{split}_{g}" for split in _SPLITS for g in range(4)))  # fmt: skip
 
 
@@ -48,13 +48,22 @@ def _worst(rows: pd.DataFrame, split: str) -> pd.Series:
     return rows[[f"{split}_{g}" for g in range(4)]].min(axis=1, skipna=False)
 
 
+def usual(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the runs that rules are about: the shortest of each setting and method.
+
+    Longer ones of a few methods show how much hangs on the number of epochs.
+    """
+    shortest = rows.groupby(["setting", "method"])["tuning"].transform("min")
+    return rows[rows["tuning"] == shortest]
+
+
 def best(rows: pd.DataFrame, name: str, method: str) -> pd.DataFrame:
-    """The epoch of each network that is chosen, of a method (the first of equals), by trial.
+    """The epoch of each network that is chosen, of a usual run (the first of equals), by trial.
 
     Raises:
         LookupError: the method was not run there.
     """
-    here = setting(rows, name)
+    here = usual(setting(rows, name))
     runs = here[(here["method"] == method) & (here["epoch"] > 0)]
     if not len(runs):
         raise LookupError(f"the method {method!r} on {name!r}")

@@ -1,0 +1,85 @@
+"""Random lesions one by one, for comparisons at equal damage.
+
+How much more rare groups lose than frequent ones is a concave function of the damage, so that what
+several random sets do on average lies below what one of them does at the same damage. A set that a
+ranking names is one set: it has to be compared with single ones.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from helpers.experiments.minority.networks import by_group, network_of, on_digits, on_network
+from helpers.experiments.minority.paired import lost
+from helpers.experiments.minority.patient import BY_GROUP, patient_of
+from helpers.probes import lesions, tracing
+from helpers.sweep import Call, Cell, experiment
+
+WEIGHTS = "random weights"
+AMOUNTS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30)  # units
+# of single weights, from hardly any damage to nearly all: small networks bear more
+SHARES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7e-3, 1e-2, 1.5e-2, 2e-2)
+SMALL_SHARES = (1e-2, 1.5e-2, 2e-2, 3e-2, 4e-2, 5e-2, 6e-2, 8e-2, 1e-1, 1.5e-1)
+
+
+def random_cells(profile: str) -> list[Cell]:
+    """Draws of units for each ranking, and of single weights; photographs first."""
+    rare, one = (*BY_GROUP[1:3], "magnitude"), (BY_GROUP[1], "magnitude")
+    # (setting, epochs, trials, rankings, draws of units, draws of weights)
+    plans = {
+        "smoke": [("digits", 12, 2, rare, 2, 2)],
+        "laptop": [("sky", 12, 10, rare, 6, 4), ("sky faces", 12, 5, one, 6, 4),
+                   ("birds", 20, 5, rare, 6, 4)],
+        "paper": [("sky", 12, 20, rare, 20, 20), ("sky faces", 12, 20, one, 20, 20),
+                  ("birds", 20, 20, rare, 20, 20)],
+    }[profile]  # fmt: skip
+    cells = []
+    for setting, epochs, trials, places, units, weights in plans:
+        shares = SHARES if setting.startswith("sky") else SMALL_SHARES
+        kinds = _kinds(places, AMOUNTS, units) + _kinds((WEIGHTS,), shares, weights)
+        cells += on_network(setting, epochs, trials, kinds)
+    return cells
+
+
+def _kinds(places: Sequence[str], amounts: Sequence[float], draws: int) -> list[Cell]:
+    return [
+        dict(place=place, amount=float(amount), draw=draw)
+        for place, amount, draw in itertools.product(places, amounts, range(draws))
+    ]
+
+
+def seed_of(trial: int, amount: float, draw: int) -> int:
+    """The seed of a draw: no two draws of a network share it, nor do two networks."""
+    key = trial, round(1e6 * amount), draw
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+@experiment(
+    "random_lesions",
+    cells=random_cells,
+    tolerance=1.0,  # that of another network of the same law
+    cheap=on_digits,
+    group=network_of,
+)
+def random_lesions(calls: list[Call]) -> Iterator[dict[str, float | str]]:
+    """One random set of units, or of single weights, zeroed.
+
+    `place` is a ranking, and the set has as many units of each layer as its first `amount` units;
+    or it is :data:`WEIGHTS`, and `amount` a share of the weights of all convolutions.
+
+    Yields:
+        `lost_<g>`: accuracy lost on training images.
+    """
+    who = patient_of(calls[0])
+    model = who.made.model
+    for call in calls:
+        seed = seed_of(call.trial, call.amount, call.draw)
+        if call.place == WEIGHTS:
+            where = lesions.weights_beyond(model, call.amount, "random", seed=seed)
+        else:
+            chosen = who.ranked(call.place).top(int(call.amount))
+            where = tracing.layer_matched(chosen, who.units, seed=seed)
+        with lesions.perturbed(model, where, "zero") as damaged:
+            after = who.answer(damaged, who.parts["train"].images)
+        yield by_group("lost", lost(who, after)) | {"data_source": who.train.source}

@@ -18,6 +18,7 @@ from helpers.sweep import Call, Cell, experiment
 
 WEIGHTS = "random weights"
 AMOUNTS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30)  # units
+HIDDEN = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400)  # of transformers, where few do nothing
 # of single weights, from hardly any damage to nearly all: small networks bear more
 SHARES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7e-3, 1e-2, 1.5e-2, 2e-2)
 SMALL_SHARES = (1e-2, 1.5e-2, 2e-2, 3e-2, 4e-2, 5e-2, 6e-2, 8e-2, 1e-1, 1.5e-1)
@@ -26,18 +27,21 @@ SMALL_SHARES = (1e-2, 1.5e-2, 2e-2, 3e-2, 4e-2, 5e-2, 6e-2, 8e-2, 1e-1, 1.5e-1)
 def random_cells(profile: str) -> list[Cell]:
     """Draws of units for each ranking, and of single weights; photographs first."""
     rare, one = (*BY_GROUP[1:3], "magnitude"), (BY_GROUP[1], "magnitude")
-    # (setting, epochs, trials, rankings, draws of units, draws of weights)
+    small, large, vit = (AMOUNTS, SMALL_SHARES), (AMOUNTS, SHARES), (HIDDEN, ())
+    # (setting, epochs, trials, rankings, amounts and shares, draws of units and of weights)
     plans = {
-        "smoke": [("digits", 12, 2, rare, 2, 2)],
-        "laptop": [("sky", 12, 10, rare, 6, 4), ("sky faces", 12, 5, one, 6, 4),
-                   ("birds", 20, 5, rare, 6, 4)],
-        "paper": [("sky", 12, 20, rare, 20, 20), ("sky faces", 12, 20, one, 20, 20),
-                  ("birds", 20, 20, rare, 20, 20)],
+        "smoke": [("digits", 12, 2, rare, small, (2, 2))],
+        "laptop": [("sky", 12, 10, rare, large, (6, 4)), ("sky faces", 12, 5, one, large, (6, 4)),
+                   ("birds", 20, 5, rare, small, (6, 4)),
+                   ("birds, transformer", 20, 5, rare[:2], vit, (6, 0))],
+        "paper": [("sky", 12, 20, rare, large, (20, 20)),
+                  ("sky faces", 12, 20, one, large, (20, 20)),
+                  ("birds", 20, 20, rare, small, (20, 20)),
+                  ("birds, fine transformer", 40, 20, rare[:2], vit, (20, 0))],
     }[profile]  # fmt: skip
     cells = []
-    for setting, epochs, trials, places, units, weights in plans:
-        shares = SHARES if setting.startswith("sky") else SMALL_SHARES
-        kinds = _kinds(places, AMOUNTS, units) + _kinds((WEIGHTS,), shares, weights)
+    for setting, epochs, trials, places, (amounts, shares), (units, weights) in plans:
+        kinds = _kinds(places, amounts, units) + _kinds((WEIGHTS,), shares, weights)
         cells += on_network(setting, epochs, trials, kinds)
     return cells
 

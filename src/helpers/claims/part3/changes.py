@@ -10,10 +10,10 @@ import pandas as pd
 
 from helpers.claims.bars import Bar
 from helpers.claims.judgement import Judgement, rule, sources
+from helpers.claims.part3 import damage
 from helpers.claims.part3.groups import (
     GARMENTS,
     ONE_RARE,
-    at_damage,
     by_network,
     is_none,
     judged,
@@ -23,12 +23,11 @@ from helpers.claims.part3.groups import (
     selectivity,
     setting,
 )  # fmt: skip
-from helpers.claims.part3.lesions import beyond_random, one_rare_group, random_curves
+from helpers.claims.part3.lesions import Selective, one_rare_group
 
 RELEASED, LARGER, NOTHING = (0.005, 0.01, 0.02), 0.1, 0.001  # sizes of noise
-FELT = 0.05  # accuracy of a group: the smallest share of weights that costs so much is looked at
 WITHIN = 0.02  # two points
-LARGEST, RANDOM = "largest weights", "random weights"
+LARGEST = "largest weights"
 _GROUPS = tuple(f"{name}_{g}" for name in ("lost", "like") for g in range(4))
 NEEDS = ("setting", "place", "amount", "how", "size", "trial", "data_source", *_GROUPS)
 
@@ -47,38 +46,46 @@ def changed(rows: pd.DataFrame, name: str, how: str, sizes: tuple[float, ...]) -
     return found
 
 
-def apart(rows: pd.DataFrame, paired: pd.DataFrame, name: str) -> tuple[Bar, Bar, Bar]:
-    """How much more rare groups lose than frequent ones, and that minus random units.
+def apart(rows: pd.DataFrame, random: pd.DataFrame, name: str) -> Selective:
+    """How much more rare groups lose than frequent ones, by a change of ranked units.
 
-    First minus the same change of random units; then minus as many zeroed random units of the
-    same layers as do equal damage (rows of `paired_lesions`).
+    Minus the same change of random units of the same layers, and minus random units of these layers
+    that do equal damage by being zeroed.
+
+    Args:
+        rows: of `changed_weights`, of that change.
+        random: of `random_lesions`.
+        name: the setting.
     """
     own, like = (selectivity(rows, what, name) for what in ("lost", "like"))
-    curves = random_curves(paired, name, tuple(rows["place"].unique()))
-    same = over(by_network(rows, own - like))
-    return over(by_network(rows, own)), same, beyond_random(rows, "lost", name, curves)
+    more = damage.beyond(rows, "lost", name, random)
+    return Selective(
+        over(by_network(rows, own)), over(by_network(rows, own - like)),
+        damage.by_network(more, rows), damage.alone(more),
+    )  # fmt: skip
 
 
-def _said(bars: tuple[Bar, Bar, Bar]) -> str:
-    own, same, equal = (points(one.found) for one in bars)
-    return f"{own}, minus random filters changed alike {same}, at equal damage {equal}"
+def _said(found: Selective) -> str:
+    own, same, equal = (points(one.found) for one in found.bars)
+    return (f"{own}, minus random filters changed alike {same}, at equal damage {equal} "
+            f"({found.alone})")  # fmt: skip
 
 
 @rule("M8", needs=NEEDS)
-def noise(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement:
+def noise(rows: pd.DataFrame, random: pd.DataFrame, note: str = "") -> Judgement:
     """Random weights, and noise, of the release's sizes: each selective, beyond random filters.
 
     The larger size is ours, and told beside it.
 
     Args:
         rows: of `changed_weights`.
-        paired: of `paired_lesions`.
+        random: of `random_lesions`.
         note: below the card.
     """
     on = main(rows)
     names = {"random_init": "random weights in place of theirs", "random_noise": "noise added"}
-    found = {how: apart(changed(rows, on, how, RELEASED), paired, on) for how in names}
-    ours = {how: apart(changed(rows, on, how, (LARGER,)), paired, on) for how in names}
+    found = {how: apart(changed(rows, on, how, RELEASED), random, on) for how in names}
+    ours = {how: apart(changed(rows, on, how, (LARGER,)), random, on) for how in names}
     words = [
         f"{names[how]}, sizes of the release: {_said(found[how])} (ours, {LARGER:g}: "
         f"{_said(ours[how])})"
@@ -86,113 +93,116 @@ def noise(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement
     ]
     return judged(
         {f"{name}: rare groups lose more than frequent ones, and more so than by random filters of "
-         "the same layers, changed alike and at equal damage": found[how]
+         "the same layers, changed alike and at equal damage": found[how].bars
          for how, name in names.items()},
         "rare minus frequent groups; " + "; ".join(words),
-        found["random_noise"][-1].found, setting(rows, on), note,
+        found["random_noise"].equal.found, setting(rows, on), note,
     )  # fmt: skip
 
 
 @rule("M9", needs=NEEDS)
-def rewound(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement:
+def rewound(rows: pd.DataFrame, random: pd.DataFrame, note: str = "") -> Judgement:
     """Weights of some epochs earlier: selective, beyond random filters.
 
     Args:
         rows: of `changed_weights`.
-        paired: of `paired_lesions`.
+        random: of `random_lesions`.
         note: below the card.
     """
     on = main(rows)
     sizes = tuple(sorted(rows.loc[rows["how"] == "rewind", "size"].unique()))
     photos = changed(rows, on, "rewind", sizes)
-    bars = apart(photos, paired, on)
-    side = {}
+    found, side = apart(photos, random, on), {}
     if len(rows[rows["setting"] == GARMENTS]):
         garments = changed(rows, GARMENTS, "rewind", sizes)
-        side["the same on garments"] = list(apart(garments, paired, GARMENTS))
+        side["the same on garments"] = apart(garments, random, GARMENTS).bars
     return judged(
         {"rare groups lose more than frequent ones, and more so than by random filters of the same "
-         "layers, rewound alike and at equal damage": bars},
+         "layers, rewound alike and at equal damage": found.bars},
         f"rare minus frequent groups, {' and '.join(f'{s:g}' for s in sizes)} epochs back: "
-        f"{_said(bars)}",
-        bars[-1].found, photos, note, side,
+        f"{_said(found)}",
+        found.equal.found, photos, note, side,
     )  # fmt: skip
 
 
-def equal_damage(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The largest single weights beside random ones that do as much damage, a network a row.
+def single(rows: pd.DataFrame, random: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The largest single weights, at the smallest share that costs some group enough to be felt.
 
-    Damage is the mean over the four groups of the accuracy lost. The share of largest weights is
-    the smallest that costs some group :data:`FELT`; random weights are read off at the same damage,
-    linearly between the shares that were tried.
+    Args:
+        rows: of `changed_weights`.
+        random: of `random_lesions`.
+        name: the setting.
 
     Returns:
-        By trial `largest` and `random`: what rare groups lose more than frequent ones; NaN for
-        `random` where no random share does so much damage, or no largest share any.
+        By trial `share`, and whether it is the `smallest` that was tried; `own`: what rare groups
+        lose more than frequent ones, `more`: minus single draws of random weights that do equal
+        damage (NaN where none do).
     """
-    here, found = setting(rows, name), {}
-    for trial, part in here.groupby("trial"):
-        made = {
-            side: part[part["place"] == side].sort_values("amount") for side in (LARGEST, RANDOM)
-        }
-        losses = {
-            side: one[[f"lost_{g}" for g in range(4)]].to_numpy() for side, one in made.items()
-        }
-        gaps = {side: selectivity(one, "lost", name).to_numpy() for side, one in made.items()}
-        felt = np.flatnonzero(losses[LARGEST].max(axis=1) >= FELT)
-        if not len(felt):
-            found[trial] = (np.nan, np.nan)
-            continue
-        damage = losses[LARGEST][felt[0]].mean()
-        at = at_damage(damage, losses[RANDOM].mean(axis=1), gaps[RANDOM])
-        found[trial] = (gaps[LARGEST][felt[0]], at)
-    return pd.DataFrame(found, index=["largest", "random"]).T
+    here = setting(rows, name)
+    largest = here[here["place"] == LARGEST]
+    felt = damage.first_felt(largest, "lost").assign(place=damage.RANDOM_WEIGHTS)
+    found = pd.DataFrame({
+        "share": felt["amount"], "own": selectivity(felt, "lost", name),
+        "more": damage.beyond(felt, "lost", name, random),
+        "smallest": felt["amount"] == largest["amount"].min(),
+    })  # fmt: skip
+    return found.set_index(felt["trial"]).sort_index()
 
 
-def single(rows: pd.DataFrame, name: str) -> tuple[Bar, Bar]:
-    """M7's bars: the largest weights, and minus random ones at equal damage."""
-    table = equal_damage(rows, name)
-    known = table.dropna()
-    return over(table["largest"].dropna()), over(known["largest"] - known["random"])
+def single_bars(found: pd.DataFrame) -> list[Bar]:
+    """M7's bars: the largest weights, and minus random ones of equal damage."""
+    return [over(found["own"]), over(found["more"].dropna())]
 
 
 @rule("M7", needs=NEEDS)
-def single_weights(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """The largest single weights are selective, beyond random ones that do as much damage."""
+def single_weights(rows: pd.DataFrame, random: pd.DataFrame, note: str = "") -> Judgement:
+    """The largest single weights are selective, beyond random ones that do as much damage.
+
+    Args:
+        rows: of `changed_weights`.
+        random: of `random_lesions`.
+        note: below the card.
+    """
     on = main(rows)
-    photos, both, side = setting(rows, on), single(rows, on), {}
+    found, side = single(rows, random, on), {}
+    own, more = single_bars(found)
+    at_once = f"{int(found['smallest'].sum())} of {len(found)}"
     if len(rows[rows["setting"] == GARMENTS]):
-        side["the same on garments"] = list(single(rows, GARMENTS))
+        side["the same on garments"] = single_bars(single(rows, random, GARMENTS))
     return judged(
         {"rare groups lose more than frequent ones, and more so than by random weights at equal "
-         "damage": both},
-        f"rare minus frequent groups where the largest weights first cost a group "
-        f"{100 * FELT:.0f} points: {points(both[0].found)}; minus random weights at equal damage "
-        f"{points(both[1].found)}",
-        both[1].found, photos, note, side,
+         "damage": [own, more]},
+        f"rare minus frequent groups at the smallest share of largest weights that costs a group "
+        f"{100 * damage.FELT:.0f} points: {points(own.found)} (in {at_once} networks "
+        f"the smallest share that was tried); minus random weights of equal damage "
+        f"{points(more.found)} ({damage.alone(found['more'])})",
+        more.found, setting(rows, on), note, side,
     )  # fmt: skip
 
 
 @rule("M11", needs=NEEDS)
-def faces(rows: pd.DataFrame, paired: pd.DataFrame, note: str = "") -> Judgement:
+def faces(
+    rows: pd.DataFrame, paired: pd.DataFrame, random: pd.DataFrame, note: str = ""
+) -> Judgement:
     """M5 to M8, all of them, where one group alone is rare, in proportions of CelebA.
 
     Args:
         rows: of `changed_weights`.
         paired: of `paired_lesions`.
+        random: of `random_lesions`.
         note: below the card.
     """
-    found = one_rare_group(paired)
-    statements = {"M5, filters by gradient": found["by gradient"], "M6, by size": found["by size"],
-                  "M7, single weights": single(rows, ONE_RARE)}  # fmt: skip
+    lesioned = one_rare_group(paired, random)
+    parts = {"M5, filters by gradient": lesioned["by gradient"].bars,
+             "M6, by size": lesioned["by size"].bars,
+             "M7, single weights": single_bars(single(rows, random, ONE_RARE))}  # fmt: skip
     for how, name in (("random_init", "random weights"), ("random_noise", "noise")):
-        statements[f"M8, {name}"] = apart(changed(rows, ONE_RARE, how, RELEASED), paired, ONE_RARE)
-    words = [f"{name}: {points(parts[-1].found)}" for name, parts in statements.items()]
-    all_of_them = [bar for bars in statements.values() for bar in bars]
+        parts[f"M8, {name}"] = apart(changed(rows, ONE_RARE, how, RELEASED), random, ONE_RARE).bars
+    words = [f"{name}: {points(bars[-1].found)}" for name, bars in parts.items()]
     return judged(
-        {"M5, M6, M7 and both kinds of M8 hold": all_of_them},
+        {"M5, M6, M7 and both kinds of M8 hold": [bar for bars in parts.values() for bar in bars]},
         f"rare minus frequent groups, beyond random ones at equal damage; {'; '.join(words)}",
-        statements["M5, filters by gradient"][-1].found, setting(rows, ONE_RARE), note,
+        lesioned["by gradient"].equal.found, setting(rows, ONE_RARE), note,
     )  # fmt: skip
 
 

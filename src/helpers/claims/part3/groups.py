@@ -131,25 +131,3 @@ def setting(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     if not len(found):
         raise LookupError(f"networks of {name!r}")
     return found
-
-
-def at_damage(damage: float, grown: np.ndarray, gaps: np.ndarray) -> float:
-    """How much more rare groups lose at this damage, read off a curve of growing random lesions.
-
-    Args:
-        damage: mean over the four groups of the accuracy lost.
-        grown: `(n,)` damage of random lesions, from small to large ones; what does less than a
-            smaller one did counts as much.
-        gaps: `(n,)` how much more rare groups lose by them.
-
-    Returns:
-        Linear between them and no lesion at all; NaN beyond the largest damage.
-
-    >>> at_damage(0.1, np.array([0.05, 0.15]), np.array([0.02, 0.04]))
-    0.03
-    """
-    grown = np.concatenate([[0.0], np.maximum.accumulate(grown)])
-    gaps = np.concatenate([[0.0], gaps])
-    first = np.unique(grown, return_index=True)[1]  # of lesions without further damage the first
-    reached = damage <= grown[-1]
-    return float(np.interp(damage, grown[first], gaps[first])) if reached else math.nan

@@ -1,5 +1,6 @@
 """Rules on noise, rewinding and single weights: rows whose truth is known, and random units."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 
 from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRODUCED
 from helpers.claims.part3 import changes as rules
+from helpers.claims.part3 import damage
+from helpers.claims.part3.groups import over
+from tests.claims.equal_damage import none, random_sets, strong, weak
 
 NETWORKS = 10
-PLACES, SIDES = ("gradient 1", "gradient 2"), (rules.LARGEST, rules.RANDOM)
+PLACES = ("gradient 1", "gradient 2")
 SHARES = (1e-4, 1e-3, 1e-2, 1e-1)
 SETTINGS = ("sky", "birds", "sky faces")
 SELECTIVE, WEAK, NO = (0.005, 0.12, 0.15, 0.005), (0.003, 0.02, 0.03, 0.003), (0.0,) * 4
@@ -26,7 +30,7 @@ def law(shape, share):
 
 
 def rows(
-    own=SELECTIVE, like=WEAK, largest=SELECTIVE, random=EVENLY, mixed=GAPS, gap=GAPS,
+    own=SELECTIVE, like=WEAK, largest=SELECTIVE, mixed=GAPS, gap=GAPS,
     trials=NETWORKS, scatter=0.001, settings=SETTINGS, seed=0, **altered,
 ):  # fmt: skip
     """What `changed_weights` stores."""
@@ -47,11 +51,9 @@ def rows(
                 losses = (NO, NO) if nothing else (own, like)
                 both = (mixed, gap) if nothing else (nan, nan)
                 add(cell | dict(place=place, amount=3.0, how=how, size=size), *losses, *both)
-        for place, share in itertools.product(SIDES, SHARES):
-            shape = largest if place == rules.LARGEST else random
-            add(
-                cell | dict(place=place, amount=share, how="zero", size=0.0), law(shape, share), nan
-            )
+        for share in SHARES:
+            of = dict(place=rules.LARGEST, amount=share, how="zero", size=0.0)
+            add(cell | of, law(largest, share), nan)
     table = pd.DataFrame(made)
     for column, (where, values) in altered.items():
         table.loc[table.eval(where), column] = values
@@ -62,17 +64,23 @@ HEAVY = (0.25, 0.3, 0.3, 0.25)  # what thirty random filters do
 
 
 def paired(ranked=SELECTIVE, like=WEAK, trials=NETWORKS):
-    """What `paired_lesions` stores; random sets grow from `like` to much damage."""
+    """What `paired_lesions` stores."""
     rankings = (*PLACES, "magnitude")
-    cells = itertools.product((*SETTINGS, "digits"), rankings, (1, 2, 3, 30), range(trials))
+    cells = itertools.product((*SETTINGS, "digits"), rankings, (1, 2, 3), range(trials))
     made = pd.DataFrame(cells, columns=["setting", "ranking", "amount", "trial"])
     made = made.assign(data_source="made up")
     for kind, means in (("ranked", ranked), ("like", like)):
         made = made.assign(**{f"{kind}_lost_{g}": mean for g, mean in enumerate(means)})
-    heavy = {f"like_lost_{g}": loss for g, loss in enumerate(HEAVY)}
-    return made.assign(
-        **{name: made[name].where(made["amount"] < 30, x) for name, x in heavy.items()}
-    )
+    return made
+
+
+@functools.cache
+def single_sets(units=weak, weights=none):
+    """What `random_lesions` stores: laws of random units, and of random weights."""
+    settings = (*SETTINGS, "digits")
+    drawn = [random_sets(settings, NETWORKS, units, PLACES + ("magnitude",)),
+             random_sets(settings, NETWORKS, weights, (damage.RANDOM_WEIGHTS,))]  # fmt: skip
+    return pd.concat(drawn, ignore_index=True)
 
 
 def at(where, **values):
@@ -87,22 +95,27 @@ RULES = {"M7": rules.single_weights, "M8": rules.noise, "M9": rules.rewound, "M1
          "X8": rules.two_splits}  # fmt: skip
 
 
-def judged(claim, faces=None, **altered):
-    return asked_of(RULES[claim], claim, rows(**altered), paired(**faces or {}))
+def judged(claim, faces=None, units=weak, weights=none, **altered):
+    """`units`, `weights`: laws of random ones."""
+    made, lesions = rows(**altered), paired(**faces or {})
+    return asked_of(RULES[claim], claim, made, lesions, single_sets(units, weights))
 
 
-def asked_of(rule, claim, made, lesions):
-    return rule(made, lesions) if claim in ("M8", "M9", "M11") else rule(made)
+def asked_of(rule, claim, made, lesions, random):
+    if claim == "X8":
+        return rule(made)
+    return rule(made, lesions, random) if claim == "M11" else rule(made, random)
 
 
+HEAVY = (0.25, 0.3, 0.3, 0.25)  # much damage, and hardly more to rare groups
 SAME = dict(own=SELECTIVE, like=SELECTIVE, scatter=0)  # random units do the same
 KINDS_OF_ROWS = {
-    "M7": dict(false=dict(largest=EVENLY), near=dict(largest=SELECTIVE, random=SELECTIVE)),
+    "M7": dict(false=dict(largest=EVENLY), near=dict(weights=strong)),
     "M8": dict(false=dict(own=(0.12, 0.005, 0.005, 0.15)), near=SAME),
     "M9": dict(false=dict(own=EVENLY, like=EVENLY, scatter=0), near=SAME),
     "M11": dict(
         false=dict(own=NO, like=NO, largest=EVENLY, faces=dict(ranked=NO, like=NO)),
-        near=SAME | dict(random=SELECTIVE, faces=dict(like=SELECTIVE)),
+        near=SAME | dict(units=strong, weights=strong, faces=dict(like=SELECTIVE)),
     ),
     "X8": dict(false=dict(gap=(0.05,) * 4, mixed=(0.05,) * 4), near=dict(gap=NO)),
 }
@@ -135,6 +148,7 @@ CASES = [
     *((claim, SAME, NOT_REPRODUCED) for claim in ("M8", "M9")),
     # selective, as whatever does so much damage
     *((claim, dict(own=HEAVY, like=NO), NOT_REPRODUCED) for claim in ("M8", "M9")),
+    *((claim, dict(units=strong), NOT_REPRODUCED) for claim in ("M8", "M9")),
     # garments alone, photographs alone
     ("M9", lost(NO, SKY), NOT_REPRODUCED),
     ("M9", lost(NO, BIRDS), PARTLY),
@@ -145,12 +159,11 @@ CASES = [
     # the larger size, ours, alone: as the old rows of garments have it
     ("M8", lost(NO, f"size < {rules.LARGER}"), NOT_REPRODUCED),
     ("M8", lost(NO, f"size == {rules.LARGER}"), REPRODUCED),
-    # no share costs anything; random weights never do as much
+    # no share costs anything
     ("M7", dict(largest=NO), INCONCLUSIVE),
-    ("M7", dict(random=NO), INCONCLUSIVE),
     ("M7", dict(largest=SELECTIVE[1::-1] + SELECTIVE[:1:-1]), NOT_REPRODUCED),
     # selective, and half as much as random weights at equal damage
-    ("M7", dict(largest=(0.05, 0.1, 0.1, 0.05), random=(0.0, 0.1, 0.2, 0.0)), NOT_REPRODUCED),
+    ("M7", dict(largest=(0.05, 0.1, 0.1, 0.05), weights=strong), NOT_REPRODUCED),
     # all of the parts, or none
     ("M11", lost(NO, f"{FACES} and how == 'random_noise'"), NOT_REPRODUCED),
     ("M11", dict(faces=dict(ranked=NO, like=NO)), NOT_REPRODUCED),
@@ -173,44 +186,64 @@ def test_rows_whose_truth_is_known(claim, altered, verdict):
     assert found.verdict == verdict, found
 
 
-def test_equal_damage_is_read_between_the_shares():
-    # the largest first cost five points at a thousandth: 6 in group 2, a mean of 3
-    largest = (0.0, 0.06, 0.06, 0.0)
+def test_the_smallest_share_that_is_felt_is_compared():
     made = rows(scatter=0, trials=1, settings=("sky",))
-    made = made[made["place"].isin(SIDES)].sort_values(["place", "amount"], ignore_index=True)
-    made.loc[made["place"] == rules.LARGEST, [f"lost_{g}" for g in range(4)]] = [
-        NO, largest, SELECTIVE, SELECTIVE]  # fmt: skip
-    # random ones have means of 2 and 5 at two shares: a third of the way
-    made.loc[made["place"] == rules.RANDOM, [f"lost_{g}" for g in range(4)]] = [
-        NO, (0.02, 0.02, 0.02, 0.02), (0.0, 0.1, 0.1, 0.0), (0.5, 0.5, 0.5, 0.5)]  # fmt: skip
-    found = rules.equal_damage(made, "sky").loc[0]
-    assert found["largest"] == pytest.approx(0.06)
-    assert found["random"] == pytest.approx(0.1 / 3)
+    here = made["place"] == rules.LARGEST
+    # the largest first cost five points at a thousandth: 6 in both rare groups, a mean of 3
+    made.loc[here, [f"lost_{g}" for g in range(4)]] = [
+        NO, (0.0, 0.06, 0.06, 0.0), SELECTIVE, SELECTIVE]  # fmt: skip
+    found = rules.single(made, single_sets(weights=lambda d: 2 * d), "sky").loc[0]
+    assert found["own"] == pytest.approx(0.06) and found["share"] == 1e-3
+    assert not found["smallest"] and abs(found["more"]) < 0.011  # 4 equals, on a grid of one point
+    few = single_sets()[lambda at: at["damage"] > 0.1]
+    assert np.isnan(rules.single(made, few, "sky").loc[0, "more"])
+
+
+def test_weights_without_equals_decide_nothing():
+    few = single_sets()[lambda at: at["damage"] > 0.2]
+    found = RULES["M7"](rows(), few)
+    assert found.verdict == INCONCLUSIVE and "10 of 10 without equals" in found.effect
 
 
 def random_weights(seed):
     """The largest weights are one more draw of the law of random ones, very selective."""
     draw = np.random.default_rng(seed)
     made = rows(settings=("sky",), scatter=0)
-    here = made["place"].isin(SIDES)
-    network = np.exp(0.7 * draw.normal(size=NETWORKS))[made["trial"]]
-    for g, mean in enumerate((0.01, 0.15, 0.25, 0.01)):
-        loss = network * mean * np.exp(0.3 * draw.normal(size=len(made)))
-        lesion = (loss * np.sqrt(made["amount"] / 1e-2)).clip(0, 1)
-        made.loc[here, f"lost_{g}"] = lesion[here]
-    return made
+    here = made["place"] == rules.LARGEST
+    network = np.exp(0.7 * draw.normal(size=NETWORKS))
+    shape = np.array((0.01, 0.15, 0.25, 0.01))
+
+    def law(at, size):
+        scatter = np.exp(0.3 * draw.normal(size=(len(at), 4)))
+        return (network[at["trial"]] * size.to_numpy())[:, None] * shape * scatter
+
+    made.loc[here, [f"lost_{g}" for g in range(4)]] = law(
+        made[here], np.sqrt(made.loc[here, "amount"] / 1e-2)
+    ).clip(0, 1)
+    cells = itertools.product(range(NETWORKS), np.geomspace(0.02, 8, 60))
+    single = pd.DataFrame(cells, columns=["trial", "size"]).assign(
+        setting="sky", place=damage.RANDOM_WEIGHTS
+    )
+    lost = law(single, single["size"]).clip(0, 1)
+    return made, single.assign(**{f"lost_{g}": lost[:, g] for g in range(4)})
 
 
 def random_units(seed):
     """Ranked units that are one more draw of the law of matched ones."""
     draw = np.random.default_rng(seed)
     made = rows(settings=("sky",), scatter=0)
-    network = np.exp(0.7 * draw.normal(size=NETWORKS))[made["trial"]]
+    networks = np.exp(0.7 * draw.normal(size=NETWORKS))
+    network = networks[made["trial"]]
     for g, mean in enumerate((0.01, 0.15, 0.25, 0.01)):
         for kind in ("lost", "like"):
             several = np.exp(draw.normal(size=(len(made), 1 if kind == "lost" else 3))).mean(1)
             made[f"{kind}_{g}"] = (network * mean * several).clip(0, 1)
-    return made
+    cells = itertools.product(PLACES, range(NETWORKS), np.geomspace(0.02, 8, 60))
+    single = pd.DataFrame(cells, columns=["place", "trial", "size"]).assign(setting="sky")
+    for g, mean in enumerate((0.01, 0.15, 0.25, 0.01)):
+        several = np.exp(draw.normal(size=len(single))) * single["size"]
+        single[f"lost_{g}"] = (networks[single["trial"]] * mean * several).clip(0, 1)
+    return made, single
 
 
 @pytest.mark.parametrize(
@@ -218,11 +251,11 @@ def random_units(seed):
 )
 def test_matched_random_ones_pass_seldom(claim, made):
     several = [made(seed) for seed in range(30)]
-    own = [rules.single(one, "sky")[0] if claim == "M7" else
-           rules.apart(rules.changed(one, "sky", "rewind", (5.0, 10.0)), paired(), "sky")[0]
-           for one in several]  # fmt: skip
+    own = [over(rules.single(one, single, "sky")["own"]) if claim == "M7" else
+           rules.apart(rules.changed(one, "sky", "rewind", (5.0, 10.0)), single, "sky").own
+           for one, single in several]  # fmt: skip
     assert sum(bar.holds for bar in own) > 27  # selective they are
-    said = [asked_of(RULES[claim], claim, one, paired()).verdict for one in several]
+    said = [asked_of(RULES[claim], claim, one, None, single).verdict for one, single in several]
     passed = [verdict in (REPRODUCED, PARTLY) for verdict in said]
     assert sum(passed) <= 4  # M8 has two statements, each of which may pass
 
@@ -231,15 +264,15 @@ def test_matched_random_ones_pass_seldom(claim, made):
     ("text", "fault", "claim", "altered"),
     [
         ("over(by_network(rows, own - like))", "over(by_network(rows, own))", "M9", SAME),
-        ('known["largest"] - known["random"]', 'known["largest"]', "M7",
-         KINDS_OF_ROWS["M7"]["near"]),
+        ('over(found["more"].dropna())', 'over(found["own"])', "M7", KINDS_OF_ROWS["M7"]["near"]),
         ("seeming.holds and off <= WITHIN", "seeming.holds", "X8", dict(gap=NO)),
         ("(0.005, 0.01, 0.02), 0.1, 0.001", "(0.005, 0.01, 0.1), 0.1, 0.001", "M8",
          lost(NO, f"size < {rules.LARGER}")),
     ],
 )  # fmt: skip
 def test_these_tests_notice_a_planted_fault(planted, text, fault, claim, altered):
-    broken = planted(rules, text, fault)[RULES[claim].__name__]
+    broken, altered = planted(rules, text, fault)[RULES[claim].__name__], dict(altered)
+    random = single_sets(weights=altered.pop("weights", none))
     made = rows(**altered)
-    assert asked_of(broken, claim, made, paired()).verdict in (REPRODUCED, PARTLY)
-    assert asked_of(RULES[claim], claim, made, paired()).verdict == NOT_REPRODUCED
+    assert asked_of(broken, claim, made, None, random).verdict in (REPRODUCED, PARTLY)
+    assert asked_of(RULES[claim], claim, made, None, random).verdict == NOT_REPRODUCED

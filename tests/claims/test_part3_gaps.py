@@ -1,5 +1,6 @@
 """Rules on accuracy by group and epoch: rows whose truth is known, and networks that know less."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRODUCED
 from helpers.claims.part3 import gaps
+from tests.claims.equal_damage import none, random_sets, strong
 
 EPOCHS, NETWORKS = 12, 10
 FITTED, KNOWN = (1.0, 0.97, 0.92, 1.0), (0.98, 0.75, 0.55, 0.96)  # after the last epoch
@@ -41,8 +43,10 @@ def at(where, **values):
     return {name: (where, value) for name, value in values.items()}
 
 
-def hidden(ranked=(0.0, 0.1, 0.1, 0.0), like=(0.0, 0.02, 0.02, 0.0), trials=NETWORKS, seed=0):
-    """What `paired_lesions` stores of a transformer."""
+def hidden(
+    ranked=(0.0, 0.1, 0.1, 0.0), like=(0.0, 0.02, 0.02, 0.0), trials=NETWORKS, felt=1, seed=0
+):
+    """What `paired_lesions` stores of a transformer; fewer units than `felt` do nothing."""
     rankings = ("gradient 1", "gradient 2")
     made = pd.DataFrame(
         itertools.product(rankings, (1, 2, 3, 30), range(trials)),
@@ -51,14 +55,20 @@ def hidden(ranked=(0.0, 0.1, 0.1, 0.0), like=(0.0, 0.02, 0.02, 0.0), trials=NETW
     draw = np.random.default_rng(seed)
     for kind, means in (("ranked", ranked), ("like", like)):
         for g in range(4):
-            made[f"{kind}_lost_{g}"] = means[g] + draw.normal(0, 0.001, len(made)) * (means != NO)
-    made.loc[made["amount"] == 30, [f"like_lost_{g}" for g in range(4)]] = 0.25, 0.3, 0.3, 0.25
+            loss = means[g] + draw.normal(0, 0.001, len(made)) * (means != NO)
+            made[f"{kind}_lost_{g}"] = np.where(made["amount"] >= felt, loss, 0.0)
     return made
 
 
-def judged(claim, paired=None, **changes):
+@functools.cache
+def single_sets(law):
+    """What `random_lesions` stores of a transformer."""
+    return random_sets(("birds, transformer",), NETWORKS, law, ("gradient 1", "gradient 2"))
+
+
+def judged(claim, paired=None, law=none, **changes):
     if claim == "M12":
-        return gaps.transformer(rows(**changes), hidden(**paired or {}))
+        return gaps.transformer(rows(**changes), hidden(**paired or {}), single_sets(law))
     return {"M1": gaps.gap, "M3": gaps.later}[claim](rows(**changes))
 
 
@@ -113,8 +123,18 @@ CASES = [
     ("M3", at("setting == 'birds'", train_1=1.0, train_2=1.0), PARTLY),
     ("M3", at(SKY, train_1=1.0, train_2=1.0), NOT_REPRODUCED),
     # both parts, or none
-    ("M12", dict(paired=dict(ranked=NO, like=NO)), NOT_REPRODUCED),
+    ("M12", dict(paired=dict(ranked=(0.1, 0.1, 0.1, 0.1))), NOT_REPRODUCED),
     ("M12", dict(test=FITTED), NOT_REPRODUCED),
+    # no number of units is felt, in all networks or in too many
+    ("M12", dict(paired=dict(ranked=NO, like=NO)), INCONCLUSIVE),
+    ("M12", dict(paired=dict(felt=10)), REPRODUCED),
+    ("M12", dict(paired=dict(felt=100)), INCONCLUSIVE),
+    # as selective as whatever does so much damage
+    ("M12", dict(law=strong), NOT_REPRODUCED),
+    # one rare group alone: frequent groups with a gap
+    ("M1", dict(settings=(*SETTINGS, "sky faces")), PARTLY),
+    ("M1", dict(settings=(*SETTINGS, "sky faces"), **at(
+        "setting == 'sky faces'", test_2=0.9)), REPRODUCED),
     ("M12", dict(paired=dict(trials=4)), INCONCLUSIVE),
     ("M12", at(SKY, test_1=0.97, test_2=0.92), REPRODUCED),
 ]

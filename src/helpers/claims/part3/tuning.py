@@ -158,7 +158,7 @@ def worst_group(rows: pd.DataFrame, note: str = "") -> Judgement:
     )  # fmt: skip
 
 
-def gaps(rows: pd.DataFrame, name: str) -> pd.Series:
+def memorisation(rows: pd.DataFrame, name: str) -> pd.Series:
     """Training minus test accuracy, of the rare groups minus of the frequent ones, a number a row.
 
     Accuracy is the mean over groups.
@@ -183,7 +183,8 @@ def gap_closed(rows: pd.DataFrame, note: str = "") -> Judgement:
     statements, words, on = {}, [], main(rows)
     for name in arms(rows):
         start = before(rows, name)
-        shrinks = over(_minus(gaps(start, name), gaps(best(rows, name, "released"), name), start))
+        after = memorisation(best(rows, name, "released"), name)
+        shrinks = over(_minus(memorisation(start, name), after, start))
         risen = rise(rows, name, "released")
         more = over(risen - rise(rows, name, PLAIN))
         each = [over(change(rows, name, "released", g)) for g in rare(name)]

@@ -62,7 +62,8 @@ def test_margins_are_in_favour_of_the_true_class():
 
 
 def test_settings_of_all_grids_are_known():
-    for name in ("minority", "paired_lesions", "changed_weights", "census", "fine_tuning"):
+    for name in ("minority", "paired_lesions", "changed_weights", "random_lesions", "census",
+                 "fine_tuning"):  # fmt: skip
         for profile in ("smoke", "laptop", "paper"):
             cells = sweep.get(name).cells(profile)
             assert {cell["setting"] for cell in cells} <= set(networks.SETTINGS)

@@ -90,8 +90,8 @@ def rows(several, cells):
     """What `paired_lesions` stores, and `random_lesions` beside it."""
     places = list(dict.fromkeys(cell["ranking"] for cell in cells))
     draws = [
-        dict(place=place, amount=float(amount), draw=draw)
-        for place in places for amount in random_sets.AMOUNTS for draw in range(6)
+        dict(place=place, amount=float(amount), spared=random_sets.SPARED, draw=draw)
+        for place in places for amount in range(1, 31) for draw in range(4)
     ]  # fmt: skip
     return (stored(several, paired, paired.paired_lesions, cells),
             stored(several, random_sets, random_sets.random_lesions, draws))  # fmt: skip

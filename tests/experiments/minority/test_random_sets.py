@@ -1,19 +1,20 @@
 """Random lesions one by one: against lesions made by hand."""
 
 import copy
+import functools
+from collections import Counter
 
 import pytest
 import torch
 
 from helpers.experiments.minority import paired, random_sets
-from helpers.probes import tracing
 from helpers.sweep import Call
 
 
 @pytest.fixture(scope="module")
 def row(where):
-    def made(place="gradient 1", amount=10.0, draw=0, **more):
-        call = Call(where | more, place=place, amount=amount, draw=draw)
+    def made(place="gradient 1", amount=8.0, spared=3, draw=0):
+        call = Call(where, place=place, amount=amount, spared=spared, draw=draw)
         return next(iter(random_sets.random_lesions([call])))
 
     return made
@@ -29,25 +30,42 @@ def counted(who, net, by_hand):
     return (was - now).tolist()
 
 
-def test_a_set_has_as_many_units_of_each_layer(who, row, by_hand):
-    chosen, net = who.ranked("gradient 1").top(30), copy.deepcopy(who.made.model)
-    units = tracing.layer_matched(chosen, who.units, seed=random_sets.seed_of(0, 30.0, 1))
-    for layer, index in units:  # what comes out of the normalisation behind it is no longer used
-        net.get_submodule(layer).weight.data[index] = 0
-        behind = dict(net.named_modules())[layer.replace("conv", "bn")]
-        behind.weight.data[index] = behind.bias.data[index] = 0
+def drawn(who, amount, spared, draw=0):
+    seed = random_sets.seed_of(0, float(amount), draw)
+    return random_sets.others(who, "gradient 1", amount, spared, seed)
+
+
+def test_a_row_is_what_zeroing_these_filters_costs(who, row, by_hand):
+    units = drawn(who, 30, 3, draw=1)
+    net = by_hand.zeroed(who.made.model, units)
     assert lost(row(amount=30.0, draw=1)) == pytest.approx(counted(who, net, by_hand))
     assert row()["data_source"] == who.train.source
 
 
+def test_sets_are_drawn_among_the_other_units_of_the_same_layers(who):
+    ranked = who.ranked("gradient 1")
+    few, layers = ranked.top(8), Counter(unit.layer for unit in ranked.top(8))
+    for spared in (0, 3, 8):
+        sets = [drawn(who, 8, spared, draw) for draw in range(40)]
+        assert all(Counter(unit.layer for unit in one) == layers for one in sets)
+        met = {unit for one in sets for unit in one}
+        assert not met & set(few[:spared]) and len(met) > 40
+        assert bool(met & set(few)) or spared == 8
+    # all that a layer has left
+    small = min(Counter(unit.layer for unit in who.units).values())
+    everything = drawn(who, len(who.units), small)
+    assert len(everything) == len(who.units) - small
+    assert not set(everything) & set(ranked.top(small))
+
+
 def test_single_weights_are_drawn_from_all_convolutions(who, row, by_hand):
     net = copy.deepcopy(who.made.model)
-    found = row(place=random_sets.WEIGHTS, amount=0.3)
-    assert any(lost(found)) and lost(row(place=random_sets.WEIGHTS, amount=1e-9)) == [0] * 4
+    single = functools.partial(row, place=random_sets.WEIGHTS, spared=0)
+    assert any(lost(single(amount=0.3))) and lost(single(amount=1e-9)) == [0] * 4
     for module in net.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.weight.data.zero_()
-    everything = row(place=random_sets.WEIGHTS, amount=1.0)
+    everything = single(amount=1.0)
     assert lost(everything) == pytest.approx(counted(who, net, by_hand))
 
 

@@ -66,10 +66,11 @@ def seed_of(trial: int, amount: float, draw: int) -> int:
 def others(who: Patient, ranking: str, amount: int, spared: int, seed: int) -> list[Unit]:
     """A random set with as many units of each layer as the first `amount` of a ranking.
 
-    The first `spared` units of the ranking are not drawn; a layer that has too few others gives all
-    of these.
+    Its first `spared` units are not drawn, nor, where a group's gradient ranks, those of any rare
+    group; a layer that has too few others gives all of these.
     """
-    named = set(who.ranked(ranking).top(spared)) if spared else set()
+    alike = [f"gradient {g}" for g in who.rare] if ranking in BY_GROUP else []
+    named = {unit for name in {ranking, *alike} if spared for unit in who.ranked(name).top(spared)}
     among = [unit for unit in who.units if unit not in named]
     left, like = Counter(unit.layer for unit in among), []
     for unit in who.ranked(ranking).top(amount):

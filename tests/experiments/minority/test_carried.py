@@ -1,9 +1,10 @@
 """Networks in which one filter carries each rare group, by construction: what the rules say.
 
 The background decides, by the votes of 31 filters for each, which say different things and only
-together the right one: many of them zeroed at random damage all groups. One filter more reads a
-mark that some training images of a rare group have, and outvotes the background, which is wrong
-there. Other images of rare groups look like frequent ones.
+together the right one: many of them zeroed at random damage all groups, and first those images on
+which chance, which two filters read, speaks against it. One filter more reads a mark that some
+training images of a rare group have, and outvotes the background, which is wrong there. Other
+images of rare groups look like frequent ones.
 """
 
 import pandas as pd
@@ -21,7 +22,7 @@ from helpers.sweep import Call
 
 VOTERS, NETWORKS = 31, 8
 ODD = 0.3  # share of a rare group whose background is wrong
-FILTERS = 2 * VOTERS + 2
+FILTERS = 2 * VOTERS + 4
 COUNTS = {"train": (40, 20, 20, 40), "val": (20,) * 4, "test": (20,) * 4}
 
 
@@ -29,7 +30,8 @@ def carried(seed):
     """The network, and which filters carry groups 1 and 2."""
     generator = torch.Generator().manual_seed(seed)
     place = torch.randperm(FILTERS, generator=generator).tolist()
-    land, water, carriers = place[:VOTERS], place[VOTERS : 2 * VOTERS], place[2 * VOTERS :]
+    land, water = place[:VOTERS], place[VOTERS : 2 * VOTERS]
+    carriers, chance = place[2 * VOTERS : -2], place[-2:]
     net = nn.Sequential(
         nn.Conv2d(3, FILTERS, 1, bias=False), nn.BatchNorm2d(FILTERS), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(FILTERS, 2, bias=False),
@@ -41,6 +43,9 @@ def carried(seed):
         first[filters, 1] += sign
         votes = 0.9 * torch.rand(VOTERS, generator=generator) - 0.45
         last[1, filters] += sign * (votes - votes.mean() + 0.8 / VOTERS)
+    for reader, sign in zip(chance, (-1.0, 1.0), strict=True):
+        first[reader, 0] += sign
+        last[1, reader] += sign
     for carrier, sign in zip(carriers, (-1.0, 1.0), strict=True):
         first[carrier, 2] += 1.5 * sign
         net[1].bias.data[carrier] = -0.5  # other images leave it at 0, and have no gradient there
@@ -53,6 +58,8 @@ def sample(counts, marked, seed):
     group = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
     label, water = group // 2, group % 2
     images = 0.05 * torch.randn(len(group), 3, 8, 8, generator=generator)
+    luck = 0.25 * torch.randn(len(group), generator=generator)
+    images[:, 0] += luck.clamp(-0.5, 0.5)[:, None, None]
     odd = (label != water) & (torch.arange(len(group)) % 10 < 10 * ODD)
     images[:, 1] += torch.where(odd, 1.0 - 2 * label, 2.0 * label - 1)[:, None, None]
     mark = torch.where(odd, 2.0 * label - 1, 0.0) if marked else torch.zeros(len(group))
@@ -91,7 +98,7 @@ def rows(several, cells):
     places = list(dict.fromkeys(cell["ranking"] for cell in cells))
     draws = [
         dict(place=place, amount=float(amount), spared=random_sets.SPARED, draw=draw)
-        for place in places for amount in range(1, 31) for draw in range(4)
+        for place in places for amount in (5, 10, 15, 20, 25, 30) for draw in range(16)
     ]  # fmt: skip
     return (stored(several, paired, paired.paired_lesions, cells),
             stored(several, random_sets, random_sets.random_lesions, draws))  # fmt: skip

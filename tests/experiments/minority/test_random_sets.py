@@ -35,6 +35,12 @@ def drawn(who, amount, spared, draw=0):
     return random_sets.others(who, "gradient 1", amount, spared, seed)
 
 
+def named(who, spared):
+    """By the ranking of either rare group."""
+    rankings = [who.ranked(f"gradient {g}") for g in (1, 2)] if spared else []
+    return {unit for ranking in rankings for unit in ranking.top(spared)}
+
+
 def test_a_row_is_what_zeroing_these_filters_costs(who, row, by_hand):
     units = drawn(who, 30, 3, draw=1)
     net = by_hand.zeroed(who.made.model, units)
@@ -49,13 +55,15 @@ def test_sets_are_drawn_among_the_other_units_of_the_same_layers(who):
         sets = [drawn(who, 8, spared, draw) for draw in range(40)]
         assert all(Counter(unit.layer for unit in one) == layers for one in sets)
         met = {unit for one in sets for unit in one}
-        assert not met & set(few[:spared]) and len(met) > 40
+        assert not met & named(who, spared) and len(met) > 40
         assert bool(met & set(few)) or spared == 8
     # all that a layer has left
     small = min(Counter(unit.layer for unit in who.units).values())
     everything = drawn(who, len(who.units), small)
-    assert len(everything) == len(who.units) - small
-    assert not set(everything) & set(ranked.top(small))
+    assert set(everything) == set(who.units) - named(who, small)
+    # of another kind of ranking its own alone
+    sizes = random_sets.others(who, "magnitude", 30, 3, seed=0)
+    assert not set(sizes) & set(who.ranked("magnitude").top(3))
 
 
 def test_single_weights_are_drawn_from_all_convolutions(who, row, by_hand):

@@ -12,7 +12,7 @@ Law = Callable[[np.ndarray], np.ndarray]
 
 
 def weak(damage):
-    """What thirty random filters do of old: the little that rare groups lose more, at any damage."""
+    """Rare groups lose a little more, whatever the damage."""
     return np.interp(damage, [0, 0.014, 0.275, 0.5], [0, 0.022, 0.05, 0])
 
 

@@ -90,7 +90,8 @@ def test_a_lesion_without_equals_is_not_compared():
 
 
 def test_the_smallest_dose_that_is_felt():
-    rows = pd.DataFrame({"trial": [0, 0, 0, 1], "place": "x", "amount": [3.0, 1.0, 2.0, 1.0],
-                         **{f"lost_{g}": [0.9, 0.04, 0.05 * (g == 3), 0.0] for g in range(4)}})  # fmt: skip
+    lost = {f"lost_{g}": [0.9, 0.04, 0.05 * (g == 3), 0.0] for g in range(4)}
+    cells = {"trial": [0, 0, 0, 1], "place": "x", "amount": [3.0, 1.0, 2.0, 1.0]}
+    rows = pd.DataFrame(cells | lost)
     found = damage.first_felt(rows, "lost")
     assert found[["trial", "amount"]].values.tolist() == [[0, 2.0]]

@@ -133,8 +133,11 @@ CASES = [
     ("M12", dict(law=strong), NOT_REPRODUCED),
     # one rare group alone: frequent groups with a gap
     ("M1", dict(settings=(*SETTINGS, "sky faces")), PARTLY),
-    ("M1", dict(settings=(*SETTINGS, "sky faces"), **at(
-        "setting == 'sky faces'", test_2=0.9)), REPRODUCED),
+    (
+        "M1",
+        dict(settings=(*SETTINGS, "sky faces"), **at("setting == 'sky faces'", test_2=0.9)),
+        REPRODUCED,
+    ),
     ("M12", dict(paired=dict(trials=4)), INCONCLUSIVE),
     ("M12", at(SKY, test_1=0.97, test_2=0.92), REPRODUCED),
 ]

@@ -228,7 +228,7 @@ class Gap(SphinxRole):
         return [nodes.Text(f"{100 * group_gap(path, int(self.text)):.0f}")], []
 
 
-def group_gap(path: Path, group: int, setting: str = "birds") -> float:
+def group_gap(path: Path, group: int, setting: str = "sky") -> float:
     """Training less test accuracy of a group at the last epoch, mean over networks.
 
     Raises:

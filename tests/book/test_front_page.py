@@ -120,7 +120,7 @@ def test_the_tally_counts_as_the_ledger_does_and_never_over_both(front):
 def test_a_gap_is_training_less_test_at_the_last_epoch(front, tmp_path):
     path = tmp_path / "minority.csv"
     path.write_text(
-        "setting,epoch,train_1,test_1\nbirds,1,0.1,0.9\nbirds,2,1.0,0.5\nbirds,2,1.0,0.7\n"
+        "setting,epoch,train_1,test_1\nsky,1,0.1,0.9\nsky,2,1.0,0.5\nsky,2,1.0,0.7\n"
         "faces,9,1.0,0.0\n"
     )
     assert front.group_gap(path, 1) == pytest.approx(0.4)

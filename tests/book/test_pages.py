@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers import audit, claims
 from helpers.sweep import registry
@@ -32,6 +33,18 @@ def test_the_snippet_of_the_page_on_audits_runs_as_a_newcomer_would_paste_it():
     exec(compile(block, "audit.md", "exec"), names)
     assert set(names["told"]) == set(audit.QUESTIONS)
     assert names["report"]["flip_share"].state in ("flagged", "clear", "open")
+
+
+def test_the_snippet_on_pictures_of_ones_own_runs_for_grey_and_colour_pictures():
+    (block,) = [b for b in BLOCK.findall((BOOK / "rerun.md").read_text("utf8")) if "mine" in b]
+    for channels in (1, 3):
+        images = torch.arange(6 * channels * 30 * 20).reshape(6, channels, 30, 20).to(torch.uint8)
+        names = {"images": images, "labels": torch.tensor([0, 1, 1, 0, 1, 0])}
+        exec(compile(block, "rerun.md", "exec"), names)
+        assert names["signs"].tolist() == [-1, 1, 1, -1, 1, -1]
+        assert names["framed"].shape == (6, channels, 50, 40)
+        assert torch.equal(names["framed"][..., 10:-10, 10:-10], names["pictures"])
+        assert not names["blanked"][..., 10:-10, 10:-10].any()
 
 
 def test_the_page_on_audits_names_every_finding():

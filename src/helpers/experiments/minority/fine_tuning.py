@@ -43,10 +43,9 @@ def tuning_cells(profile: str) -> list[Cell]:
     # (setting, epochs, methods, tuning, trials)
     plans = {
         "smoke": [("digits", 12, all_methods, 2, 2), ("digits", 12, LONGER, 4, 1)],
-        "laptop": [("sky", 12, all_methods, 2, 10), ("sky, crops", 12, all_methods, 2, 5),
+        "laptop": [("sky", 12, all_methods, 2, 10),
                    ("birds", 20, all_methods, 6, 5), ("birds, crops", 20, all_methods, 6, 5),
-                   ("birds, transformer", 20, vit, 6, 5),
-                   ("birds", 20, LONGER, 21, 5), ("sky", 12, LONGER, 8, 2)],
+                   ("birds, transformer", 20, vit, 6, 5), ("birds", 20, LONGER, 21, 5)],
         "paper": [("sky", 12, all_methods, 21, 20), ("sky, crops", 12, all_methods, 21, 20),
                   ("birds", 20, all_methods, 21, 20), ("birds, crops", 20, all_methods, 21, 20),
                   ("birds, fine transformer", 40, vit, 21, 20)],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from helpers.book import runner
 from helpers.project import own_package
+from tests.forks import kernels_of_nbval
 
 ROOT = Path(__file__).resolve().parent
 
@@ -57,3 +58,5 @@ def _find_here(host: object, *arguments: object, **options: object) -> object:
 _only_here("connect")
 _only_here("connect_ex")
 _getaddrinfo, socket.getaddrinfo = socket.getaddrinfo, _find_here
+
+kernels_of_nbval()

@@ -1,0 +1,105 @@
+"""Processes that have the libraries already: forks of one that has imported them.
+
+To import torch, scipy, pandas, scikit-learn and matplotlib takes as long as many a chapter. Each
+process of the tests has a server that does it once; a fork of it can be the kernel of a notebook,
+or execute one without a kernel. The package itself is imported by each fork.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial, partialmethod
+from multiprocessing.connection import Connection
+from typing import Any
+
+LIBRARIES = [
+    "ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "nbformat",
+    "pandas", "scipy.optimize", "scipy.sparse.linalg", "scipy.special", "scipy.stats",
+    "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "torch", "torch.func",
+    "torchvision.models",
+]  # fmt: skip
+
+
+class Fork:
+    """A process that calls a function with one end of a pipe, and has the other."""
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        processes = multiprocessing.get_context("forkserver")
+        processes.set_forkserver_preload(LIBRARIES)
+        self.pipe, there = processes.Pipe(duplex=False)
+        self.process = processes.Process(target=_begin, args=(function, there, *arguments))
+        self.process.start()
+        there.close()
+        # leads a group of its own from here on: who ends the group does not end the tests
+        assert self.pipe.recv() == self.process.pid
+
+    def close(self) -> None:
+        """End it, and what it has started."""
+        self.pipe.close()
+        if self.process.is_alive():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+
+def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
+    os.setsid()
+    there.send(os.getpid())
+    function(there, *arguments)
+
+
+# -- kernels ---------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """The process of a kernel, with what jupyter_client uses of `subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, words: list[str], cwd: str | None, env: Mapping[str, str]) -> None:
+        self._fork = Fork(_serve, words[words.index("-f") :], cwd or os.getcwd(), dict(env))
+        self.pid = self._fork.process.pid
+
+    def poll(self) -> int | None:
+        return self._fork.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._fork.process.join(timeout)
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    kill = partialmethod(send_signal, number=signal.SIGKILL)
+    terminate = partialmethod(send_signal, number=signal.SIGTERM)
+
+
+def _serve(there: Connection, words: list[str], cwd: str, env: dict[str, str]) -> None:
+    from ipykernel import kernelapp
+
+    there.close()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as nbval has it
+    os.chdir(cwd)
+    os.environ.clear()
+    # a kernel ends with its parent, which here is the server
+    os.environ |= env | {"JPY_PARENT_PID": str(os.getppid())}
+    sys.argv[1:] = words
+    kernelapp.launch_new_instance()
+
+
+def kernels_of_nbval() -> None:
+    """Have nbval fork its kernels; those that others start are processes from scratch."""
+    from jupyter_client.provisioning import local_provisioner
+    from nbval import kernel
+
+    launch = local_provisioner.launch_kernel
+
+    def launched(cmd: list[str], *, forked: bool = False, **options: Any) -> Any:
+        if forked:
+            return Kernel(cmd, options.get("cwd"), options.get("env") or os.environ)
+        return launch(cmd, **options)
+
+    local_provisioner.launch_kernel = launched
+    kernel.start_new_kernel = partial(kernel.start_new_kernel, forked=True)

@@ -4,14 +4,17 @@ Kernels inherit this process's environment, so what is set here holds in every n
 replays. It has to be set before anything imports torch.
 """
 
+import atexit
 import ipaddress
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 from helpers.book import runner
 from helpers.project import own_package
-from tests.forks import kernels_of_nbval
+from tests.forks import ROWS, kernels_of_nbval
 
 ROOT = Path(__file__).resolve().parent
 
@@ -60,3 +63,6 @@ _only_here("connect_ex")
 _getaddrinfo, socket.getaddrinfo = socket.getaddrinfo, _find_here
 
 kernels_of_nbval()
+if "PYTEST_XDIST_WORKER" not in os.environ:  # those have the folder of the one that starts them
+    os.environ[ROWS] = tempfile.mkdtemp(prefix="rows-")
+    atexit.register(shutil.rmtree, os.environ[ROWS], ignore_errors=True)

@@ -3,6 +3,10 @@
 To import torch, scipy, pandas, scikit-learn and matplotlib takes as long as many a chapter. Each
 process of the tests has a server that does it once; a fork of it can be the kernel of a notebook,
 or execute one without a kernel. The package itself is imported by each fork.
+
+Many chapters show the same experiments. Within one run of the tests, what one fork has computed
+others take from it as long as their package computes the same: a planted bug that an experiment
+reaches gives it another code, and so another table.
 """
 
 import multiprocessing
@@ -12,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial, partialmethod
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = [
@@ -20,6 +25,9 @@ LIBRARIES = [
     "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "torch", "torch.func",
     "torchvision.models",
 ]  # fmt: skip
+
+# names the folder with the tables of this run of the tests
+ROWS = "BOOK_ROWS_OF_TESTS"
 
 
 class Fork:
@@ -47,6 +55,21 @@ def _begin(function: Callable[..., None], there: Connection, *arguments: Any) ->
     os.setsid()
     there.send(os.getpid())
     function(there, *arguments)
+
+
+def share_rows() -> None:
+    """Have chapters that compute on a small scale keep their rows in `$BOOK_ROWS_OF_TESTS`."""
+    from helpers.sweep import run
+
+    compute = run.sweep
+
+    def sweep(experiment: Any, cells: Any, *, store: Any, **options: Any) -> Any:
+        if store is None and experiment.code and os.environ.get(ROWS):
+            store = Path(os.environ[ROWS], experiment.code)
+            store.mkdir(parents=True, exist_ok=True)
+        return compute(experiment, cells, store=store, **options)
+
+    run.sweep = sweep  # what `results` calls; what a chapter itself calls stays as it is
 
 
 # -- kernels ---------------------------------------------------------------------------------------
@@ -85,6 +108,7 @@ def _serve(there: Connection, words: list[str], cwd: str, env: dict[str, str]) -
     os.environ.clear()
     # a kernel ends with its parent, which here is the server
     os.environ |= env | {"JPY_PARENT_PID": str(os.getppid())}
+    share_rows()
     sys.argv[1:] = words
     kernelapp.launch_new_instance()
 

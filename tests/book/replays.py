@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import nbformat
 
-from tests.forks import Fork
+from tests.forks import Fork, share_rows
 
 LIMIT = 480  # seconds
 
@@ -47,6 +47,7 @@ def _tell(there: Connection, notebook: str, source: str) -> None:
     import helpers
 
     assert Path(helpers.__file__).is_relative_to(source), helpers.__file__
+    share_rows()
     plt.switch_backend("agg")
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     told, cells = [], [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]

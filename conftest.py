@@ -9,14 +9,16 @@ import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
 from helpers.book import runner
 from helpers.project import own_package
-from tests.forks import ROWS, kernels_of_nbval
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # `pytest` alone, unlike `python -m pytest`, leaves it out
+from tests.forks import ROWS, kernels_of_nbval  # noqa: E402
 
 own_package(ROOT)
 for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):

@@ -49,6 +49,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler
     return Scheduler(config, log)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than cores: minutes are spent on waiting, for slow lines and trials that hang."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The site of what is committed, freshly rendered (or the one in `$BOOK_SITE`)."""

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial, partialmethod
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,7 +35,9 @@ class Fork:
     """A process that calls a function with one end of a pipe, and has the other."""
 
     def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
-        processes = multiprocessing.get_context("forkserver")
+        # on a Mac, not every library survives a fork: there, each process imports its own
+        kind = "forkserver" if sys.platform == "linux" else "spawn"
+        processes = multiprocessing.get_context(kind)
         processes.set_forkserver_preload(LIBRARIES)
         self.pipe, there = processes.Pipe(duplex=False)
         self.process = processes.Process(target=_begin, args=(function, there, *arguments))
@@ -46,7 +49,7 @@ class Fork:
     def close(self) -> None:
         """End it, and what it has started."""
         self.pipe.close()
-        if self.process.is_alive():
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.join()
 

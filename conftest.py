@@ -4,15 +4,21 @@ Kernels inherit this process's environment, so what is set here holds in every n
 replays. It has to be set before anything imports torch.
 """
 
+import atexit
 import ipaddress
 import os
+import shutil
 import socket
+import sys
+import tempfile
 from pathlib import Path
 
 from helpers.book import runner
 from helpers.project import own_package
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # `pytest` alone, unlike `python -m pytest`, leaves it out
+from tests.forks import ROWS, kernels_of_nbval  # noqa: E402
 
 own_package(ROOT)
 for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):
@@ -57,3 +63,8 @@ def _find_here(host: object, *arguments: object, **options: object) -> object:
 _only_here("connect")
 _only_here("connect_ex")
 _getaddrinfo, socket.getaddrinfo = socket.getaddrinfo, _find_here
+
+kernels_of_nbval()
+if "PYTEST_XDIST_WORKER" not in os.environ:  # those have the folder of the one that starts them
+    os.environ[ROWS] = tempfile.mkdtemp(prefix="rows-")
+    atexit.register(shutil.rmtree, os.environ[ROWS], ignore_errors=True)

@@ -1,5 +1,6 @@
 """What all tests share: settings of hypothesis, the rendered site, a Chromium."""
 
+import fcntl
 import functools
 import http.server
 import os
@@ -23,7 +24,10 @@ hypothesis.settings.load_profile("book")
 
 
 # tests of one rendering of the site
-SITE = ("test_site.py", "test_browser.py", "test_reading.py")
+SITE = (
+    "test_site.py", "test_browser.py", "test_reading.py", "test_published.py", "test_front_page.py",
+    "test_reference.py",
+)  # fmt: skip
 
 
 class Scheduler(LoadScopeScheduling):
@@ -45,19 +49,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler
     return Scheduler(config, log)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than cores: minutes are spent on waiting, for slow lines and trials that hang."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The site of what is committed, freshly rendered (or the one in `$BOOK_SITE`)."""
     if given := os.environ.get("BOOK_SITE"):
         return Path(given).expanduser().resolve()
     out = ROOT / "_build" / "test-html"
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.book", "build", "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    out.parent.mkdir(exist_ok=True)
+    # side by side they would render it once each, in one folder; who comes second finds it done
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [sys.executable, "-m", "helpers.book", "build", "--out", str(out)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, f"the book does not render:\n{done.stdout}{done.stderr}"
     return out
 

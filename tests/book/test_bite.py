@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from helpers.book import freshness
+from tests.book.replays import replay
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -180,20 +181,38 @@ def test_every_chapter_has_a_bug():
     }
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_a_bug_in_the_helpers_fails_the_replay_of_a_chapter(name, tmp_path):
-    bug = BUGS[name]
-    package = tmp_path / "src" / "helpers"
+def packed(folder: Path, chapter: str) -> tuple[Path, Path]:
+    """A copy of the package and of a chapter in a folder of their own; both paths."""
+    package, notebook = folder / "src" / "helpers", folder / f"{chapter}.ipynb"
     shutil.copytree(ROOT / "src" / "helpers", package)
-    plant(bug, package)
-    shutil.copy(freshness.edition("smoke") / f"{bug.chapter}.ipynb", tmp_path)
-    (tmp_path / "book").symlink_to(ROOT / "book")  # the claims
-    settings = {"PYTHONPATH": str(tmp_path / "src")}
+    shutil.copy(freshness.edition("smoke") / notebook.name, notebook)
+    (folder / "book").symlink_to(ROOT / "book")  # the claims
+    return package, notebook
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_in_the_helpers_changes_what_the_checks_of_a_chapter_say(name, tmp_path):
+    package, notebook = packed(tmp_path, BUGS[name].chapter)
+    plant(BUGS[name], package)
+    cells = replay(notebook, package.parent)
+    assert any(cell.now not in (None, cell.stored) for cell in cells), cells
+
+
+# cheap ones: that the others hold is what the replays by nbval say
+@pytest.mark.parametrize("chapter", ["01-setting", "25-one-smoother"])
+def test_without_a_bug_they_say_what_is_stored(chapter, tmp_path):
+    package, notebook = packed(tmp_path, chapter)
+    cells = replay(notebook, package.parent)
+    assert cells and all(cell.now == cell.stored != "" for cell in cells), cells
+
+
+def test_what_the_checks_say_fails_the_replay_by_nbval(tmp_path):
+    package, notebook = packed(tmp_path, "01-setting")
+    plant(BUGS["the sign of the outputs in the AUC"], package)
     options = ("-q", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
-    replay = ("--nbval-lax", "--nbval-current-env", str(tmp_path / f"{bug.chapter}.ipynb"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *replay],
-        env=os.environ | settings,
+        [sys.executable, "-m", "pytest", *options, "--nbval-lax", "--nbval-current-env", notebook],
+        env=os.environ | {"PYTHONPATH": str(package.parent)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -5,7 +5,6 @@ import gzip
 import http.server
 import os
 import re
-import statistics
 import threading
 from importlib.resources import files
 from pathlib import Path
@@ -92,12 +91,12 @@ def test_no_page_weighs_more_than_900_kilobytes_with_all_its_images(site):
 
 @pytest.mark.parametrize("name", SLOWEST)
 def test_pages_are_there_soon_on_a_slow_line_and_a_slow_machine(chromium, zipped, name):
-    """9 Mbit/s, 170 ms, a processor four times as slow; the median of three visits.
+    """9 Mbit/s, 170 ms, a processor four times as slow; two of three visits are good ones.
 
     On a machine that computes something else, times are allowed as much more as it is overloaded.
     """
-    seen = []
-    for _ in range(3):
+    seen, good = [], 0
+    while good < 2 and len(seen) < 3:
         context = chromium.new_context(viewport=DESK)
         page = context.new_page()
         page.add_init_script(OBSERVE)
@@ -111,12 +110,12 @@ def test_pages_are_there_soon_on_a_slow_line_and_a_slow_machine(chromium, zipped
         load = page.evaluate(LOADED)
         page.wait_for_timeout(1500)
         blocked, shifted = page.evaluate("[blocked / 1000, shifted]")
-        seen.append((load, blocked, shifted, sum(sizes)))
+        busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        seen.append((busy, load, blocked, shifted, sum(sizes)))
+        in_time = load < 5 * busy and blocked < 1.5 * busy
+        good += in_time and shifted < 0.05 and sum(sizes) <= LIMIT
         context.close()
-    load, blocked, shifted, size = map(statistics.median, zip(*seen, strict=True))
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert load < 5 * busy and blocked < 1.5 * busy, (busy, seen)
-    assert shifted < 0.05 and size <= LIMIT, seen
+    assert good == 2, seen
 
 
 @pytest.fixture(scope="module")

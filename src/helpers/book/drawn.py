@@ -256,7 +256,7 @@ def _folded(words: str, letters: int) -> str:
     'the memory,\n$\\alpha = 1/2$, falls'
     """
     lines = [""]
-    for word in re.findall(r"(?:\$[^$]*\$|[^\s$])+", words):
+    for word in re.findall(r"(?:\$[^$]*\$|[^\s$])+(?: = \S+)?", words):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and len(re.sub(r"\\[a-zA-Z]+", "x", re.sub(r"[${}^_]", "", longer))) > letters:
             lines.append(word)

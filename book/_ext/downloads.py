@@ -67,7 +67,9 @@ def glued(nb: nbformat.NotebookNode) -> dict[str, Any]:
                 try:
                     found[output.metadata["scrapbook"]["name"]] = float(text)
                 except ValueError:
-                    found[output.metadata["scrapbook"]["name"]] = text
+                    # a text that would read as a list of numbers is quoted
+                    quoted = text[:1] in "'\"" and text[-1:] == text[:1]
+                    found[output.metadata["scrapbook"]["name"]] = text[1:-1] if quoted else text
     return found
 
 

@@ -90,6 +90,8 @@ def test_a_range_that_is_none_is_an_error(expect, within):
         (0.1, "0.1"),
         ("0.3 to 0.5", "0.3 to 0.5"),
         (np.str_("word"), "word"),
+        ("20,000", "'20,000'"),  # as it stands it reads as two numbers
+        ("[1, 2]", "'[1, 2]'"),
     ],
 )
 def test_put_writes_plain_numbers_for_the_prose(value, text, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.book import drawn, figures, runner
+from tests.book import shown
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,70 @@ def test_words_of_a_phones_drawing_are_read_without_a_glass():
     made.canvas.draw()
     sizes = [text.get_fontsize() for text in made.findobj(plt.Text) if text.get_text()]
     assert min(sizes) / 72 * 350 / drawn.PHONE >= 9
+
+
+def named_bars():
+    fig, ax = plt.subplots(figsize=(8, 9))
+    names = [f"a way of training on with a long name, {k}" for k in range(20)]
+    ax.barh(range(20), np.arange(20), label="one")
+    ax.set_yticks(range(20), names)
+    ax.set(title="a finding in many words,\nwritten in two lines that are too long for a phone")
+    fig.legend(loc="outside lower center")
+    return fig
+
+
+def test_a_legend_takes_as_many_columns_as_a_phone_has_room_for():
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3))
+    names = [f"a series with a name, {k}" for k in range(5)]
+    for k, name in enumerate(names):
+        axes[0].errorbar([0, 1], [k, k], [0.1, 0.1], label=name)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="t")
+    made = drawn.stacked(fig)
+    made.canvas.draw()
+    (legend,) = made.legends
+    assert legend.get_window_extent().width <= made.bbox.width
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert legend.get_title().get_text() == "t" and legend._ncols == 2
+    assert made.get_tightbbox().width <= drawn.PHONE + 0.2
+
+
+def test_names_along_an_axis_neither_leave_a_phone_nor_run_into_each_other():
+    made = drawn.stacked(named_bars())
+    made.canvas.draw()
+    (ax,) = made.axes
+    boxes = sorted((x.get_window_extent() for x in ax.get_yticklabels()), key=lambda box: box.y0)
+    assert len(boxes) == 20
+    # a fifth of a line may be shared: letters have room above and below them
+    assert all(low.y1 <= high.y0 + 3 for low, high in zip(boxes, boxes[1:], strict=False))
+    assert made.get_tightbbox().width <= drawn.PHONE + 0.2
+    assert all(len(x) <= 34 for x in ax.get_title(loc="left").split("\n"))
+
+
+@pytest.mark.parametrize("make", [two_panels, named_bars])
+def test_small_letters_grow_to_nine_pixels_on_every_page(make, monkeypatch):
+    monkeypatch.delenv("BOOK_NARROW", raising=False)
+    fig = make()
+    ax = fig.axes[0]
+    ax.text(0.5, 0.5, "small", fontsize=5)
+    ax.tick_params(labelsize=6)
+    ax.set_title("a title", fontsize=7)
+    data, _ = drawn.bundle(fig)
+    for kind, room in (("image/svg+xml", drawn.DESK), (drawn.NARROW, drawn.HAND)):
+        letters, width = shown.least_letters(data[kind])
+        assert letters * min(room / width, 4 / 3) >= 8.95, kind
+    assert ax.texts[0].get_fontsize() == 5  # the chapter's own figure stays as it was
+
+
+def test_letters_that_are_large_enough_stay():
+    fig, ax = plt.subplots(figsize=(6, 3))
+    ax.set_title("large", fontsize=14)
+    title = drawn.legible(fig).axes[0].get_title
+    assert title() == "" and drawn.legible(fig).axes[0]._left_title.get_fontsize() == 14
+
+
+def test_lines_keep_formulas_whole():
+    found = drawn._folded(r"spurious accuracy, $\alpha = 1 / 2$, over $N$ of them", 19)
+    assert found == "spurious accuracy,\n$\\alpha = 1 / 2$, over $N$\nof them"
 
 
 def test_runs_on_a_small_scale_are_spared_the_second_drawing(monkeypatch):

@@ -625,7 +625,7 @@ def test_constants_come_from_the_law_where_it_holds():
     found = part1.prediction_rows(rows, narrow, 100)
     assert set(found["samples"]) == {100}
     assert found.groupby("family")["core"].first().to_dict() == {
-        "MNIST, ReLU": True, "NTK, h0+h7, k = 100": False, "random features": False,
+        "MNIST, ReLU": True, "NTK, h₀+h₇, k = 100": False, "random features": False,
         "random features on images, measured alignment": False,
     }  # fmt: skip
 

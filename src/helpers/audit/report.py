@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers import naming
+
 FLAG, CLEAR, OPEN = "flagged", "clear", "open"
 NOT_ASKED = "not asked"
 STATES = (FLAG, CLEAR, OPEN, NOT_ASKED)
@@ -127,8 +129,9 @@ class Report(Mapping[str, Finding]):
             f'<th scope="col">{name}</th>' for name in ("finding", "figure", "state", "says")
         )
         rows = "".join(
-            f'<tr><th scope="row">{html.escape(f.name)}</th><td>{html.escape(f.interval)}</td>'
-            f"<td>{f.state}</td><td>{html.escape(f.says)}</td></tr>"
+            f'<tr><th scope="row"><code>{html.escape(f.name)}</code></th>'
+            f"<td>{html.escape(f.interval)}</td><td>{f.state}</td>"
+            f"<td>{html.escape(f.says)}</td></tr>"
             for f in self.values()
         )
         about = f"Audit of {self.kind}: {html.escape(self.about)}"
@@ -173,7 +176,7 @@ def _row(f: Finding) -> str:
     for name, text in (("Control", f.control), ("Assumes", f.assumes)):
         if text:
             parts.append(f'<p class="note">{name}: {html.escape(text)}</p>')
-    title = html.escape(f.name.replace("_", " "))
+    title = html.escape(naming.shown(f.name))
     return (
         f'<article id="{html.escape(f.name)}"><h2>{title} '
         f'<span class="state {f.state.replace(" ", "-")}">{f.state}</span></h2>'

@@ -13,6 +13,7 @@ numbers that the tests watch go through `check`.
 
 from __future__ import annotations
 
+import ast
 import html
 import math
 import os
@@ -154,6 +155,14 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def _listlike(value: Any) -> bool:
+    """Whether a text such as "20,000" would be read as a tuple of numbers where it is shown."""
+    try:
+        return isinstance(value, str) and isinstance(ast.literal_eval(value), tuple | list)
+    except (SyntaxError, ValueError):
+        return False
+
+
 def put(name: str, value: Any) -> None:
     """Make `value` available to the prose as {glue:text}`name`, with `:.2f` and the like.
 
@@ -163,7 +172,7 @@ def put(name: str, value: Any) -> None:
     from IPython.display import display
 
     value = _plain(value)
-    text = repr(value) if isinstance(value, int | float) else str(value)
+    text = repr(value) if isinstance(value, int | float) or _listlike(value) else str(value)
     display(
         {f"{_GLUE}text/plain": text},
         raw=True,

@@ -2,13 +2,14 @@
 
 On a page 390 pixels wide, panels side by side cannot be read. So each figure is drawn twice: as the
 chapter made it, and with its panels below each other. Sheets of pictures keep their arrangement.
+Letters are made large enough for where a drawing is shown.
 """
 
 import gzip
 import io
 import os
 import pickle
-import textwrap
+import re
 import warnings
 from typing import Any
 
@@ -17,6 +18,7 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from PIL import Image
 
@@ -28,6 +30,12 @@ PICTURES = "pictures"
 GREY = "#777777"
 # width in inches; compressed size of an SVG from which a PNG is better; dots per inch of that PNG
 PHONE, LARGEST, DOTS = 4.4, 45_000, 160
+# pixels: of letters, at least; that pages 1280 and 390 pixels wide leave for a figure
+LETTERS, DESK, HAND = 9, 672, 350
+# inches around a saved figure, and those that a line of words needs
+_PAD, _LINE = 0.1, 0.2
+# letters in a line of a phone's drawing: the most that fit are taken
+_LINES = (44, 34, 26)
 
 
 def show_in_notebooks() -> None:
@@ -56,9 +64,10 @@ def bundle(figure: Figure, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if is_sheet(figure):
         figure, about = on_any_paper(figure), {PICTURES: True}
     found: dict[str, Any] = {"text/plain": repr(figure)}
-    drawn = svg(figure)
+    wide = legible(figure)
+    drawn = svg(wide)
     if len(gzip.compress(drawn.encode())) > LARGEST:
-        found["image/png"] = png(figure)
+        found["image/png"] = png(wide)
     else:
         found["image/svg+xml"] = drawn
     # pages are made from published copies: a run on a small scale is spared the second drawing
@@ -116,6 +125,35 @@ def on_any_paper(figure: Figure) -> Figure:
     return figure
 
 
+def legible(figure: Figure, room: int = DESK) -> Figure:
+    """A copy whose smallest letters are nine pixels high where a page has `room` pixels for it.
+
+    >>> fig = Figure(figsize=(12, 3)); _ = fig.subplots().set_title("small", fontsize=5)
+    >>> 9 < legible(fig).axes[0].title.get_fontsize() < 12
+    True
+    """
+    figure = _copied(figure) or figure
+    for _ in range(3):  # larger letters may make a drawing wider
+        width = _drawn_width(figure)
+        least = LETTERS * max(72 * width / room, 3 / 4)  # drawings are not shown enlarged
+        words = [text for text in figure.findobj(Text) if text.get_text().strip()]
+        small = [text for text in words if text.get_fontsize() < least - 1e-6]
+        if not small:
+            break
+        for text in small:
+            text.set_fontsize(least)
+        for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+            if {*axis.get_ticklabels()} & {*small}:
+                axis.set_tick_params(labelsize=least)  # of numbers that are still to come, too
+    return figure
+
+
+def _drawn_width(figure: Figure) -> float:
+    """Inches from the left to the right of all that is drawn, as it is saved."""
+    figure.draw_without_rendering()
+    return float(figure.get_tightbbox().width) + 2 * _PAD
+
+
 def stacked(figure: Figure) -> Figure | None:
     """A copy of a figure with its panels below each other, as wide as a phone; None where it fits.
 
@@ -136,35 +174,95 @@ def stacked(figure: Figure) -> Figure | None:
         return None
     shown = [ax for ax in made.axes if ax.get_visible()]
     panel = height / grid.nrows * (1 if grid.ncols > 1 else 0.9)
+    made.draw_without_rendering()  # numbers and names of axes are there only then
     rows = GridSpec(len(shown), 1, figure=made)
     for place, ax in enumerate(shown):
         _stand_alone(ax, shown)
         ax.set_subplotspec(rows[place])
-    made.set_size_inches(PHONE, min(panel, 3.4) * len(shown))
     for legend in made.legends:
-        legend.set_ncols(min(legend._ncols, 2))
-    if made._suptitle is not None:
-        made.suptitle(_folded(made._suptitle.get_text()))
-    return made
+        _lay_out(legend, made)
+    for letters in _LINES:
+        _fold(made, shown, letters)
+        heights = [max(min(panel, 3.4), _names_height(ax)) for ax in shown]
+        rows.set_height_ratios(heights)
+        made.set_size_inches(PHONE, sum(heights))
+        if _drawn_width(made) <= PHONE + 2 * _PAD:
+            break
+    return legible(made, HAND)
 
 
 def _stand_alone(ax: Axes, others: list[Axes]) -> None:
-    """Numbers and names of both axes, which panels in a row share, and a title that fits."""
+    """Numbers and names of both axes, which panels in a row share."""
     ax.tick_params(labelleft=ax.yaxis.get_visible(), labelbottom=ax.xaxis.get_visible())
     if not ax.get_ylabel() and ax.get_shared_y_axes().joined(ax, others[0]):
         ax.set_ylabel(others[0].get_ylabel())
     if not ax.get_xlabel() and ax.get_shared_x_axes().joined(ax, others[-1]):
         ax.set_xlabel(others[-1].get_xlabel())
-    for side in ("left", "center"):
-        if title := ax.get_title(loc=side):
-            ax.set_title(_folded(title), loc=side)
 
 
-def _folded(words: str) -> str:
-    """Words in lines that a phone has room for; formulas stay whole."""
-    if "$" in words or "\n" in words:
-        return words
-    return textwrap.fill(words, 44)
+def _named(ax: Axes) -> list[Text]:
+    """Names along the y axis, where it has names instead of numbers."""
+    labels = ax.get_yticklabels() if ax.yaxis.get_visible() else []
+    named = any(re.search(r"[^\W\d_]{2}", label.get_text()) for label in labels)
+    return labels if named and not any("mathdefault" in x.get_text() for x in labels) else []
+
+
+def _names_height(ax: Axes) -> float:
+    """Inches of a panel that names along its y axis need not to run into each other."""
+    names = [label.get_text() for label in _named(ax)]
+    return _LINE * (5 + len(names) * max((1 + name.count("\n") for name in names), default=0))
+
+
+def _lay_out(legend: Legend, figure: Figure) -> None:
+    """Put a legend below all panels, in as many columns as fit: made anew, for they are fixed."""
+    known = {
+        name: handle
+        for ax in figure.axes
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    names = [text.get_text() for text in legend.get_texts()]
+    handles = [
+        known.get(name, handle) for name, handle in zip(names, legend.legend_handles, strict=True)
+    ]
+    title, size = legend.get_title().get_text(), legend.get_texts()[0].get_fontsize()
+    for columns in range(legend._ncols, 0, -1):
+        legend.remove()
+        legend = figure.legend(
+            handles, [_folded(name, _LINES[-1]) for name in names], fontsize=size,
+            loc="outside lower center", ncols=columns, title=title or None,
+        )  # fmt: skip
+        if legend.get_window_extent().width <= 72 * PHONE * figure.dpi / 72:
+            break
+
+
+def _fold(figure: Figure, shown: list[Axes], letters: int) -> None:
+    """Titles and names of axes in lines of at most so many letters."""
+    for ax in shown:
+        for side in ("left", "center"):
+            if title := ax.get_title(loc=side):
+                ax.set_title(_folded(title, letters), loc=side)
+        ax.set_xlabel(_folded(ax.get_xlabel(), letters))
+        ax.set_ylabel(_folded(ax.get_ylabel(), _LINES[1]))
+        if names := [_folded(label.get_text(), max(letters // 2, 18)) for label in _named(ax)]:
+            ax.set_yticks(ax.get_yticks(), names)
+    if figure._suptitle is not None:
+        figure.suptitle(_folded(figure._suptitle.get_text(), letters))
+
+
+def _folded(words: str, letters: int) -> str:
+    r"""Words in lines; formulas stay whole, and count as what is read of them.
+
+    >>> _folded(r"the memory, $\alpha = 1/2$, falls", 18)
+    'the memory,\n$\\alpha = 1/2$, falls'
+    """
+    lines = [""]
+    for word in re.findall(r"(?:\$[^$]*\$|[^\s$])+(?: = \S+)?", words):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and len(re.sub(r"\\[a-zA-Z]+", "x", re.sub(r"[${}^_]", "", longer))) > letters:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def _copied(figure: Figure) -> Figure | None:
@@ -182,5 +280,5 @@ def _saved(figure: Figure, **how: Any) -> bytes:
     with warnings.catch_warnings():
         # a phone's panel may be too small for what the chapter fits into a wide one
         warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(buffer, bbox_inches="tight", **how)
+        figure.savefig(buffer, bbox_inches="tight", pad_inches=_PAD, **how)
     return buffer.getvalue()

@@ -16,6 +16,7 @@ from typing import Any
 
 from helpers.claims.catalogue import Claim, known, maths_html
 from helpers.claims.judgement import NOT_REPRODUCED, NOT_TESTED, Judgement
+from helpers.naming import worded
 from helpers.project import Run
 
 MIME = "application/vnd.spurious-book.verdict+json"
@@ -61,7 +62,7 @@ class Verdict:
 
 
 def card(judgement: Judgement, run: Run) -> Verdict:
-    """The verdict of a rule, as the card of this run.
+    """The verdict of a rule, as the card of this run, in symbols instead of names of code.
 
     Raises:
         ValueError: a judgement that comes from no rule, a claim that claims.yml does not know.
@@ -69,9 +70,10 @@ def card(judgement: Judgement, run: Run) -> Verdict:
     if not judgement.claim:
         raise ValueError("this judgement has no claim: it does not come from a rule")
     found = judgement
+    checks = {worded(name): holds for name, holds in found.all_checks.items()}
     return Verdict(
-        known(found.claim), found.verdict, found.all_checks, found.effect, found.interval,
-        found.seeds, found.data, run.profile, run.device, found.note,
+        known(found.claim), found.verdict, checks, worded(found.effect), found.interval,
+        found.seeds, worded(found.data), run.profile, run.device, worded(found.note),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from helpers import stats
+from helpers import naming, stats
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
 from helpers.claims.part1.trade_offs import GAUSSIAN, both_sets, paired
 
@@ -235,7 +235,7 @@ def share(rows: pd.DataFrame) -> Judgement:
             where = f"every N that leaves room (from {judged.min()})"
         z = effect.groupby("samples")[column].apply(stats.z_score).min()
         checks[
-            f"{name}: {column.replace('_', ' ')} grows by more than 3 standard errors at {where}"
+            f"{name}: {naming.shown(column)} grows by more than 3 standard errors at {where}"
         ] = z > 3
     gain = stats.mean_ci(pd.concat(accuracies).groupby("trial")["spurious_accuracy"].mean())
     note = full and (

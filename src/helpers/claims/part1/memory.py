@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from helpers import stats
+from helpers import naming, stats
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
 from helpers.claims.part1.networks import DATA
 from helpers.claims.part1.trade_offs import ACCURACIES, GAUSSIAN, LEAST_FALL, courses
@@ -166,8 +166,8 @@ def prediction_rows(rows: pd.DataFrame, narrow: pd.DataFrame, least: int) -> pd.
     rows = rows.assign(family=family, core=core)[images | rows["by_law"]]
     narrow = narrow.assign(
         model=narrow["derivative"], data="α = " + narrow["alpha"].astype(str), core=False,
-        family="NTK, " + narrow["derivative"] + ", k = 100", prediction=narrow["predicted_by_law"],
-        data_source=GAUSSIAN,
+        family="NTK, " + narrow["derivative"].map(naming.shown) + ", k = 100",
+        prediction=narrow["predicted_by_law"], data_source=GAUSSIAN,
     )  # fmt: skip
     both = pd.concat([rows, narrow], ignore_index=True)
     both["cell"] = both[_CELL].astype(str).agg("|".join, axis=1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import stats
+from helpers import naming, stats
 from helpers.claims.judgement import Judgement, rule, sources
 from helpers.claims.part1.trade_offs import ACCURACIES, LEAST_FALL, course
 
@@ -65,9 +65,9 @@ def panel_table(panels: Mapping[str, pd.DataFrame], columns: list[str]) -> pd.Da
         end = at_end(rows)
         table[title] = (
             {"N": end["samples"].iloc[0]}
-            | {name.replace("_", " "): end[name].mean() for name in columns}
+            | {naming.shown(name): end[name].mean() for name in columns}
             | {"median epochs": int(end["epochs_run"].median())}
-            | {f"rank, {name.replace('_', ' ')}": stats.rank_with_samples(rows, name)
+            | {f"rank, {naming.shown(name)}": stats.rank_with_samples(rows, name)
                for name in READINGS}
         )  # fmt: skip
     return pd.DataFrame(table)
@@ -102,7 +102,7 @@ def schedule_changes(found: Panels) -> pd.DataFrame:
         for column in READINGS:
             change = rows[f"{column}_full"] - rows[f"{column}_early"]
             table.append(
-                {"panel": panel, "N": size, "reading": column.replace("_", " "),
+                {"panel": panel, "N": size, "reading": naming.shown(column),
                  "early": int(rows["epochs_run_early"].median()),
                  "full": int(rows["epochs_run_full"].median()),
                  "up": int((change > 0).sum()), "trials": len(change),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from helpers import stats
+from helpers import naming, stats
 from helpers.claims.bars import Bar, bar, checks, excluded, inside
 from helpers.claims.judgement import Judgement, by_trial, rule, sources
 from helpers.claims.part2.score import DATA
@@ -257,7 +257,7 @@ def few_and_small(rows: pd.DataFrame, note: str = "") -> Judgement:
             if net in cell.of:
                 bars[f"{cell.title}: {words} below {NOTHING}"] = [bar(-cell.of[net], -NOTHING)]
     means = rows.groupby(["dataset", "network"], sort=False)["excess"].mean()
-    words = ", ".join(f"{net} {DATA[name]} {value:+.3f}" for (name, net), value in means.items())
+    words = ", ".join(f"{naming.shown(net)} {DATA[d]} {v:+.3f}" for (d, net), v in means.items())
     there = set(rows["network"])
     return by_trial(
         checks(bars), f"excess of S3: {words}; interval: MLP minus CNN, last data set", gap, rows,

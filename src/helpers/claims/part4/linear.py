@@ -138,7 +138,7 @@ def shortcut_first(rows: pd.DataFrame, note: str = "") -> Judgement:
     biased = rows[(rows["rho"] >= 0.8) & (rows["m_s"] != rows["m_c"])]
     larger = biased["m_s"] > biased["m_c"]
     small = biased[~larger]
-    few = f"aligned share {span(small['rho'])}, m_s/m_c {span(small['m_s'] / small['m_c'])}"
+    few = f"aligned share {span(small['rho'])}, $m_s/m_c$ {span(small['m_s'] / small['m_c'])}"
     twice = biased[biased["m_s"] >= 2 * biased["m_c"]]
     wrong = biased["first_conflicting"] < 0.5
     effect, smaller = (

@@ -71,7 +71,7 @@ def shortcut_early(rows: pd.DataFrame, note: str = "") -> Judgement:
         "eigenvalues within 5 %, and wrong on most conflicting samples, each setting": (
             _learnt_first(larger)
         ),
-        f"shortcut smaller than the core (aligned share {span(smaller['rho'])}, m_s/m_c "
+        f"shortcut smaller than the core (aligned share {span(smaller['rho'])}, $m_s/m_c$ "
         f"{span(smaller['m_s'] / smaller['m_c'])}): the same": _learnt_first(smaller),
     }
     off = stats.mean_ci(100 * clock.groupby("trial")["off"].mean())

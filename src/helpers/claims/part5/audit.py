@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from helpers import stats
+from helpers import naming, stats
 from helpers.claims.judgement import Judgement, rule
 from helpers.claims.part5.conjunction import Conjunction
 from helpers.claims.part5.scalar import interval_of
@@ -130,7 +130,7 @@ def false_alarms(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
     hits = sum(clean.loc[clean[f"{name}_value"].notna(), f"{name}_flagged"].sum() for name in ASKED)
     pooled = stats.share_ci(int(hits), told)
     checks = {
-        f"{name.replace('_', ' ')}: {asked[name]} asked, {one.mean:.0%} flagged":
+        f"{naming.shown(name)}: {asked[name]} asked, {one.mean:.0%} flagged":
         enough[name] and one.mean <= ALARMS
         for name, one in found.items()
     }  # fmt: skip
@@ -160,7 +160,7 @@ def planted_found(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
                 hidden_pattern_flagged=own["hidden_pattern_flagged"] * own["inside"]
             )  # fmt: skip
             found, quiet = flagged(right, name), flagged(clean, name).mean <= ALARMS
-            what = f"{kind}: {name.replace('_', ' ')}"
+            what = f"{kind}: {naming.shown(name)}"
             checks[f"{what} in nine of ten (control: in one of 20 clean ones)"] = bool(
                 found.mean >= HITS and quiet
             )

@@ -22,7 +22,7 @@ from helpers.claims.part3.groups import (
     selectivity,
     setting,
 )  # fmt: skip
-from helpers.claims.part3.lesions import apart, by_gradient, placed
+from helpers.claims.part3.lesions import by_gradient, placed
 
 FITTED, GAP, HARDLY = 0.85, 0.15, 0.06  # memorised: fitted, and a gap; hardly any gap
 LEARNT = 0.9  # training accuracy of a group that is learnt
@@ -138,9 +138,9 @@ def transformer(
     every = tuple(sorted(paired["amount"].unique()))
     units = placed(paired, TRANSFORMER, by_gradient(TRANSFORMER), every)
     felt = damage.first_felt(units, "ranked_lost")
-    own, same = apart(felt, TRANSFORMER) if len(felt) else (over([]), over([]))
+    lost, like = (selectivity(felt, f"{kind}_lost", TRANSFORMER) for kind in ("ranked", "like"))
     more = damage.beyond(felt, "ranked_lost", TRANSFORMER, random)
-    equal = damage.by_network(more, felt)
+    own, same, equal = (damage.by_network(gap, felt) for gap in (lost, lost - like, more))
     return judged(
         {"the gap of rare groups is larger, and they lose more by the fewest hidden units that are "
          "felt, also than by random ones of the same layers, as many and at equal damage":

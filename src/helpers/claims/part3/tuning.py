@@ -14,6 +14,7 @@ are no sample).
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from helpers.claims.bars import Bar
@@ -237,7 +238,8 @@ def _if_run(of: Callable[..., pd.Series], rows: pd.DataFrame, *run: str) -> Bar:
 def masks_and_networks(rows: pd.DataFrame, note: str = "") -> Judgement:
     """The worst group gains with either mask, for a convolutional network and a transformer.
 
-    A case that was not run is not known. At the side: as for M14.
+    All four cases, or the claim does not hold: that it is so whatever the mask and the network is
+    what it says. A case that was not run is not known. At the side: as for M14.
     """
     on = main(rows)
     cases = {f"{mask}, {kind}": (name, method)
@@ -248,10 +250,11 @@ def masks_and_networks(rows: pd.DataFrame, note: str = "") -> Judgement:
         _SHIFT: [_if_run(refitted_gain, rows, *run) for run in cases.values()],
         _CHOICE: [_if_run(gain, rows, *run, PLAIN) for run in cases.values()],
     }
+    least = min(found.values(), key=lambda one: np.nan_to_num(one.found.high, nan=np.inf))
     return judged(
-        {case: [one] for case, one in found.items()},
+        {f"the worst group gains: {'; '.join(found)}": list(found.values())},
         f"worst-group test accuracy after minus before: {_listed(found)}",
-        found["by gradient, convolutions"].found, setting(rows, on), note, side,
+        least.found, setting(rows, on), note, side,
     )  # fmt: skip
 
 

@@ -33,6 +33,9 @@ METHODS: dict[str, Contrast] = {
 # and `tuning` says how many there were
 OTHERS = ("last layer", "early stopping")
 LONGER = ("released", "cross-entropy")  # how much hangs on the number of epochs
+# and on the rate: longer by twice, or a smaller change might only be an unfinished one
+SLOWER = {f"{name}, quarter rate": replace(METHODS[name], learning_rate=Contrast.learning_rate / 4)
+          for name in LONGER}  # fmt: skip
 LOOKED_AT = 400  # training images of a group on which accuracy is measured
 
 
@@ -42,13 +45,17 @@ def tuning_cells(profile: str) -> list[Cell]:
     vit = ("released", "gradient mask", "no mask", "cross-entropy")
     # (setting, epochs, methods, tuning, trials)
     plans = {
-        "smoke": [("digits", 12, all_methods, 2, 2), ("digits", 12, LONGER, 4, 1)],
-        "laptop": [("sky", 12, all_methods, 2, 10),
+        "smoke": [("digits", 12, all_methods, 2, 2), ("digits", 12, LONGER, 4, 1),
+                  ("digits", 12, SLOWER, 4, 2)],
+        "laptop": [("sky", 12, all_methods, 2, 10), ("sky, crops", 12, all_methods, 2, 10),
+                   ("sky", 12, SLOWER, 4, 10),
                    ("birds", 20, all_methods, 6, 5), ("birds, crops", 20, all_methods, 6, 5),
-                   ("birds, transformer", 20, vit, 6, 5), ("birds", 20, LONGER, 21, 5)],
-        "paper": [("sky", 12, all_methods, 21, 20), ("sky, crops", 12, all_methods, 21, 20),
+                   ("birds, transformer", 20, (*vit, *SLOWER), 6, 5),
+                   ("birds", 20, LONGER, 21, 5)],
+        "paper": [("sky", 12, (*all_methods, *SLOWER), 21, 20),
+                  ("sky, crops", 12, all_methods, 21, 20),
                   ("birds", 20, all_methods, 21, 20), ("birds, crops", 20, all_methods, 21, 20),
-                  ("birds, fine transformer", 40, vit, 21, 20)],
+                  ("birds, fine transformer", 40, (*vit, *SLOWER), 21, 20)],
     }[profile]  # fmt: skip
     return [
         dict(setting=setting, epochs=epochs, method=method, tuning=length, epoch=epoch, trial=trial)
@@ -89,7 +96,7 @@ def accuracies(made: Trained, parts: dict[str, Grouped], net: torch.nn.Module) -
 
 
 def _recipe(made: Trained, call: Call) -> Contrast:
-    chosen = METHODS[call.method]
+    chosen = (METHODS | SLOWER)[call.method]
     convolutional = any(isinstance(m, torch.nn.BatchNorm2d) for m in made.model.modules())
     unit = "filter" if convolutional else "weight"
     return replace(
@@ -113,8 +120,8 @@ def _run(made: Trained, call: Call) -> list[dict[str, float]]:
     if call.method == "last layer":
         net = remedies.last_layer_retraining(made.model, made.splits["val"], seed=call.trial)
         return [start, accuracies(made, parts, net)]
-    if call.method not in METHODS:
-        allowed = ", ".join(map(repr, (*METHODS, *OTHERS)))
+    if call.method not in METHODS | SLOWER:
+        allowed = ", ".join(map(repr, (*METHODS, *SLOWER, *OTHERS)))
         raise ValueError(f"method is {call.method!r}: allowed are {allowed}")
     with training.one_thread():
         tuned = remedies.finetune(

@@ -35,7 +35,7 @@ OTHERS = ("last layer", "early stopping")
 LONGER = ("released", "cross-entropy")  # how much hangs on the number of epochs
 # and on the rate: longer by twice, or a smaller change might only be an unfinished one
 SLOWER = {f"{name}, quarter rate": replace(METHODS[name], learning_rate=Contrast.learning_rate / 4)
-          for name in LONGER}  # fmt: skip
+          for name in (*LONGER, "no mask")}  # fmt: skip
 LOOKED_AT = 400  # training images of a group on which accuracy is measured
 
 

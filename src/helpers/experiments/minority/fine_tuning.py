@@ -51,7 +51,7 @@ def tuning_cells(profile: str) -> list[Cell]:
                    ("birds, transformer", 20, vit, 6, 5),
                    ("birds", 20, all_methods, 6, 5), ("birds, crops", 20, all_methods, 6, 5),
                    ("birds", 20, LONGER, 21, 5),
-                   ("sky", 12, tuple(name + slow for name in LONGER), 4, 4)],
+                   ("sky", 12, tuple(name + slow for name in LONGER), 4, 5)],
         "paper": [("sky", 12, all_methods, 21, 20), ("sky, crops", 12, all_methods, 21, 20),
                   ("birds", 20, all_methods, 21, 20), ("birds, crops", 20, all_methods, 21, 20),
                   ("birds, fine transformer", 40, vit, 21, 20)],

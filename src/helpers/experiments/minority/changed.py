@@ -49,7 +49,7 @@ def changed_cells(profile: str) -> list[Cell]:
     plans = {
         "smoke": [("digits", 12, 2, (2,), 2, BY_GROUP[1:3])],
         "laptop": [("sky", 12, 10, (5, 10), 2, BY_GROUP[1:3]),
-                   ("sky faces", 12, 5, (5, 10), 2, BY_GROUP[1:2]),
+                   ("sky faces", 12, 10, (5, 10), 2, BY_GROUP[1:2]),
                    ("birds", 20, 5, (5, 10), 2, BY_GROUP[1:3])],
         "paper": [("sky", 12, 20, (5, 10), 10, BY_GROUP[1:3]),
                   ("sky faces", 12, 20, (5, 10), 10, BY_GROUP[1:2]),

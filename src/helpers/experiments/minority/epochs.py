@@ -11,7 +11,7 @@ def minority_cells(profile: str) -> list[Cell]:
     """Every epoch of every network."""
     grids = {
         "smoke": [("digits", 12, 2)],
-        "laptop": [("sky", 12, 10), ("sky faces", 12, 5), ("birds", 20, 10), ("faces", 20, 5),
+        "laptop": [("sky", 12, 10), ("sky faces", 12, 10), ("birds", 20, 10), ("faces", 20, 5),
                    ("shirts", 20, 5), ("planted", 20, 5), ("birds, transformer", 20, 5)],
         "paper": [("sky", 12, 20), ("sky faces", 12, 20), ("birds", 20, 20), ("faces", 20, 20),
                   ("shirts", 20, 20), ("planted", 20, 20), ("birds, fine transformer", 40, 20)],

@@ -34,7 +34,7 @@ def paired_cells(profile: str) -> list[Cell]:
     plans = {
         "smoke": [("digits", 12, 2, rankings)],
         "laptop": [("sky", 12, 10, rankings), ("birds", 20, 5, rankings),
-                   ("sky faces", 12, 5, few), ("birds, transformer", 20, 5, rare)],
+                   ("sky faces", 12, 10, few), ("birds, transformer", 20, 5, rare)],
         "paper": [("sky", 12, 20, rankings), ("birds", 20, 20, rankings),
                   ("sky faces", 12, 20, few), ("birds, fine transformer", 40, 20, rare)],
     }[profile]  # fmt: skip

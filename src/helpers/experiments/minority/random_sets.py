@@ -34,7 +34,7 @@ def random_cells(profile: str) -> list[Cell]:
     # (setting, epochs, trials, rankings, amounts and shares, draws of units and of weights)
     plans = {
         "smoke": [("digits", 12, 2, rare, small, (2, 2))],
-        "laptop": [("sky", 12, 10, rare, large, (6, 4)), ("sky faces", 12, 5, one, large, (6, 4)),
+        "laptop": [("sky", 12, 10, rare, large, (6, 4)), ("sky faces", 12, 10, one, large, (6, 4)),
                    ("birds", 20, 5, rare, small, (6, 4)),
                    ("birds, transformer", 20, 5, rare[:2], vit, (6, 0))],
         "paper": [("sky", 12, 20, rare, large, (20, 20)),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import remedies, training
+from helpers.claims.part3 import tuning
 from helpers.experiments.minority import fine_tuning, networks
 from helpers.remedies import Contrast
 from helpers.sweep import Call
@@ -35,6 +36,7 @@ def told(by_hand, net, splits):
     [
         ("released", {}),
         ("gradient mask", {"mask": "gradient"}),
+        ("gradient mask, quarter rate", {"mask": "gradient", "learning_rate": 5e-5}),
         ("cross-entropy", dict(contrast_weight=0.0, label_weight=1.0, head="logits")),
     ],
 )
@@ -136,12 +138,21 @@ def test_unknown_methods_are_refused(calls):
         fine_tuning.fine_tuned(calls("prayer"))
 
 
+def test_each_method_that_trains_is_tried_at_both_rates():
+    assert [name + tuning.QUARTER for name in fine_tuning.METHODS] == list(fine_tuning.SLOWER)
+    for profile in ("smoke", "laptop", "paper"):
+        cells = fine_tuning.tuning_cells(profile)
+        runs = {(cell["setting"], cell["trial"], cell["method"]) for cell in cells}
+        tried = {run for run in runs if run[2] in fine_tuning.METHODS}
+        assert {(s, t, m + tuning.QUARTER) for s, t, m in tried} <= runs
+
+
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
 def test_every_run_has_all_its_epochs(profile):
     runs = {}
     for cell in fine_tuning.tuning_cells(profile):
         key = tuple(cell[k] for k in ("setting", "epochs", "method", "tuning", "trial"))
         runs.setdefault(key, []).append(cell["epoch"])
-    for (setting, epochs, method, tuning, _), seen in runs.items():
-        assert seen == list(range(tuning + 1)) and setting in networks.SETTINGS
-        assert tuning == {"early stopping": epochs, "last layer": 1}.get(method, tuning)
+    for (setting, epochs, method, length, _), seen in runs.items():
+        assert seen == list(range(length + 1)) and setting in networks.SETTINGS
+        assert length == {"early stopping": epochs, "last layer": 1}.get(method, length)

@@ -11,5 +11,5 @@ from helpers.claims.part3.lesions import (
     beyond_chance, beyond_layers, by_loss, by_size, few_are_enough, memory_or_kind,
     more_than_an_offset, of_the_group, one_filter, survives_a_refit)
 from helpers.claims.part3.tuning import (
-    ARMS, arms, before, best, change, gain, gap_closed, majority_kept, masks_and_networks,
+    ARMS, QUARTER, arms, before, best, change, gain, gap_closed, majority_kept, masks_and_networks,
     memorisation, more_than_simpler, pruning_matters, refitted_gain, rise, usual, worst_group)

@@ -22,7 +22,6 @@ from helpers.claims.part3.groups import of_groups, over, selectivity, setting
 NEIGHBOURS, CALIPER = 4, 0.03  # random lesions, and how far their damage may be
 FELT = 0.05  # accuracy of a group: the smallest dose that costs so much is looked at
 RANDOM_WEIGHTS = "random weights"
-DRAWN = ("setting", "place", "trial", *(f"lost_{g}" for g in range(4)))
 
 
 def at_damage(damage: float, damages: np.ndarray, gaps: np.ndarray) -> float:

@@ -2,8 +2,9 @@
 
 Rows are those of `fine_tuning`: accuracy by group after every epoch of every run. The first
 training and the fine-tuning have the same augmentation: two *arms*, without any and with crops. Of
-a run that epoch counts whose worst group is recognised best on the validation images; the network
-before the fine-tuning is no candidate, or no method could do harm.
+a method that rate (the release's, or a quarter of it) and epoch count whose worst group is
+recognised best on the validation images; the network before the fine-tuning is no candidate, or no
+method could do harm.
 
 What looks like a cure without being one: the best of several epochs beats the one that nobody
 chose, also if training just goes on (cross-entropy); a shift of the output gives one class what it
@@ -38,8 +39,10 @@ CROPPED = f"{PHOTOS}, crops"
 ARMS = {PHOTOS: "no augmentation", CROPPED: "crops in both", SMALL: "no augmentation"}
 KEPT = -0.03  # accuracy that a group may lose
 PLAIN = "cross-entropy"
+QUARTER = ", quarter rate"  # how the methods are called where they have a quarter of the rate
+GIVEN = ("early stopping", "last layer")  # have no rate of their own
 _SHIFT = "also where the output's bias is refitted before and after: more than a shift of it"
-_CHOICE = "more than going on with cross-entropy, with the same choice of an epoch"
+_CHOICE = "more than going on with cross-entropy, with the same choice of rate and epoch"
 _SPLITS = ("train", "val", "test", "refit")
 NEEDS = ("setting", "method", "tuning", "epoch", "trial", "data_source",
          *(f"{split}_{g}" for split in _SPLITS for g in range(4)))  # fmt: skip
@@ -59,17 +62,23 @@ def usual(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(rows: pd.DataFrame, name: str, method: str) -> pd.DataFrame:
-    """The epoch of each network that is chosen, of a usual run (the first of equals), by trial.
+    """The rate and epoch of each network that are chosen, of usual runs, by trial.
+
+    Of equals the release's rate, and the first epoch. A network that lacks the run at a rate at
+    which others have it is left out, also where only one of two runs diverged.
 
     Raises:
         LookupError: the method was not run there.
     """
     here = usual(setting(rows, name))
-    runs = here[(here["method"] == method) & (here["epoch"] > 0)]
+    runs = here[here["method"].isin([method, method + QUARTER]) & (here["epoch"] > 0)]
     if not len(runs):
         raise LookupError(f"the method {method!r} on {name!r}")
-    order = runs.assign(worst_val=_worst(runs, "val")).sort_values(
-        ["trial", "worst_val", "epoch"], ascending=[True, False, True]
+    tried = runs.groupby("trial")["method"].nunique()
+    whole = runs[runs["trial"].isin(tried.index[tried == runs["method"].nunique()])]
+    order = whole.assign(worst_val=_worst(whole, "val"), slow=whole["method"] != method)
+    order = order.sort_values(
+        ["trial", "worst_val", "slow", "epoch"], ascending=[True, False, True, True]
     )
     return order.drop_duplicates("trial").set_index("trial")
 
@@ -94,7 +103,7 @@ def gain(rows: pd.DataFrame, name: str, method: str, over_method: str | None = N
     """Worst-group test accuracy of a method minus before, or minus another method; by trial.
 
     `over_method` may also be `"offset"`: the network before, with its bias refitted. NaN where a
-    run is missing.
+    run is missing, or one of two methods was tried at more rates than the other.
 
     Raises:
         LookupError: the method was not run there.
@@ -106,12 +115,21 @@ def gain(rows: pd.DataFrame, name: str, method: str, over_method: str | None = N
         other = _worst(start, "refit")
     else:
         other = _worst(best(rows, name, over_method), "test")
+        other += _unequal(rows, name, method, over_method)
     return _minus(_worst(best(rows, name, method), "test"), other, start)
+
+
+def _unequal(rows: pd.DataFrame, name: str, *methods: str) -> float:
+    """0, or NaN for two methods of which one was trained at more rates than the other."""
+    tried = set(usual(setting(rows, name))["method"])
+    rates = {len(tried & {method, method + QUARTER}) for method in methods if method not in GIVEN}
+    return 0.0 if len(rates) <= 1 else np.nan
 
 
 def refitted_gain(rows: pd.DataFrame, name: str, method: str) -> pd.Series:
     """The same with the output's bias refitted before and after: 0 for a mere shift of the output.
 
+    Rate and epoch are chosen as ever, without a refit.
     Such a shift takes from one class what it gives to the other, and may help the worst group.
     """
     start = before(rows, name)
@@ -138,7 +156,7 @@ def _listed(found: dict[str, Bar]) -> str:
 
 @rule("M14", needs=NEEDS)
 def worst_group(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """The worst group gains by the released settings, in each arm on photographs.
+    """The worst group gains by the released method, in each arm on photographs.
 
     At the side: it gains where the output's bias is refitted before and after, too; more than by
     going on with cross-entropy; and on garments.
@@ -146,15 +164,17 @@ def worst_group(rows: pd.DataFrame, note: str = "") -> Judgement:
     on = main(rows)
     found = {ARMS[name]: over(gain(rows, name, "released")) for name in arms(rows)}
     first = next(iter(found.values()))
+    refitted = {ARMS[name]: over(refitted_gain(rows, name, "released")) for name in arms(rows)}
     side = {
-        _SHIFT: [over(refitted_gain(rows, name, "released")) for name in arms(rows)],
+        _SHIFT: list(refitted.values()),
         _CHOICE: [over(gain(rows, name, "released", PLAIN)) for name in arms(rows)],
     }
     if (rows["setting"] == GARMENTS).any():
         side["on garments, no augmentation"] = [over(gain(rows, GARMENTS, "released"))]
     return judged(
         {f"{name}: the worst group gains": [one] for name, one in found.items()},
-        f"worst-group test accuracy after minus before: {_listed(found)}",
+        f"worst-group test accuracy after minus before: {_listed(found)}; "
+        f"with the bias refitted: {_listed(refitted)}",
         first.found, setting(rows, on), note, side,
     )  # fmt: skip
 
@@ -167,16 +187,22 @@ def memorisation(rows: pd.DataFrame, name: str) -> pd.Series:
     return selectivity(rows, "train", name) - selectivity(rows, "test", name)
 
 
-def rise(rows: pd.DataFrame, name: str, method: str) -> pd.Series:
-    """Test accuracy of the rare groups after a method minus before, their mean; by trial."""
-    return pd.concat([change(rows, name, method, g) for g in rare(name)], axis=1).mean(
+def rise(rows: pd.DataFrame, name: str, method: str, over_method: str | None = None) -> pd.Series:
+    """Test accuracy of the rare groups after a method minus before, their mean; by trial.
+
+    Or minus the same of another method, NaN as in :func:`gain`.
+    """
+    risen = pd.concat([change(rows, name, method, g) for g in rare(name)], axis=1).mean(
         axis=1, skipna=False
     )
+    if over_method is None:
+        return risen
+    return risen - rise(rows, name, over_method) + _unequal(rows, name, method, over_method)
 
 
 @rule("M13", needs=NEEDS)
 def gap_closed(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """The gap shrinks since the test accuracy of each rare group rises, by the released settings.
+    """The gap shrinks since the test accuracy of each rare group rises, by the released method.
 
     Of each: what one rare group gains from the other is a trade-off between the classes. And by
     more than where training goes on with cross-entropy: the claim is of a cause.
@@ -187,7 +213,7 @@ def gap_closed(rows: pd.DataFrame, note: str = "") -> Judgement:
         after = memorisation(best(rows, name, "released"), name)
         shrinks = over(_minus(memorisation(start, name), after, start))
         risen = rise(rows, name, "released")
-        more = over(risen - rise(rows, name, PLAIN))
+        more = over(rise(rows, name, "released", PLAIN))
         each = [over(change(rows, name, "released", g)) for g in rare(name)]
         statements[f"{ARMS[name]}: the gap shrinks, each rare group gains on test images, "
                    "more than by cross-entropy"] = [over(risen), shrinks, *each, more]  # fmt: skip
@@ -200,25 +226,28 @@ def gap_closed(rows: pd.DataFrame, note: str = "") -> Judgement:
 
 @rule("M15", needs=NEEDS)
 def majority_kept(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """No frequent group loses more than three points, and no rare group pays for that.
+    """No frequent group loses more than three points.
 
-    At the side: the worst group gains, since a method that does nothing costs nothing.
+    At the side: no rare group pays for that, as where a network goes over to the background; and
+    the worst group gains, since a method that does nothing costs nothing.
     """
     on = main(rows)
-    statements, words = {}, []
+    statements, words, spared = {}, [], []
     for name in arms(rows):
         found = {g: over(change(rows, name, "released", g), KEPT) for g in range(4)}
-        statements[f"{ARMS[name]}: no frequent group loses more than 3 points, nor a rare one"] = (
-            list(found.values())
-        )
-        told = ", ".join(f"group {g} {points(found[g].found)}" for g in frequent(name))
+        statements[f"{ARMS[name]}: no frequent group loses more than 3 points"] = [
+            found[g] for g in frequent(name)
+        ]
+        spared += [found[g] for g in rare(name)]
+        told = ", ".join(f"group {g} {points(bar.found)}" for g, bar in found.items())
         words.append(f"{ARMS[name]}: {told}")
-    shown = next(iter(statements.values()))[frequent(on)[0]].found
+    shown = next(iter(statements.values()))[0].found
     side = {
-        "while the worst group gains": [over(gain(rows, name, "released")) for name in arms(rows)]
+        "no rare group loses more than 3 points": spared,
+        "while the worst group gains": [over(gain(rows, name, "released")) for name in arms(rows)],
     }
     return judged(
-        statements, f"test accuracy of frequent groups: {'; '.join(words)}", shown,
+        statements, f"test accuracy by group: {'; '.join(words)}", shown,
         setting(rows, on), note, side,
     )  # fmt: skip
 
@@ -288,7 +317,7 @@ def pruning_matters(rows: pd.DataFrame, note: str = "") -> Judgement:
 
 @rule("X6", needs=NEEDS)
 def more_than_simpler(rows: pd.DataFrame, note: str = "") -> Judgement:
-    """The method gains more than each simpler way to go on, with the same choice of an epoch."""
+    """The method gains more than each simpler way to go on, with the same choice of rate, epoch."""
     others = {PLAIN: PLAIN, "class-balanced": "class-balanced",
               "early stopping": "early stopping", "a refitted bias": "offset"}  # fmt: skip
     statements, words = _against(rows, "released", others)

@@ -32,7 +32,7 @@ METHODS: dict[str, Contrast] = {
 # the last layer is refitted at once; "early stopping" has the epochs of the first training itself,
 # and `tuning` says how many there were
 OTHERS = ("last layer", "early stopping")
-# the release's rate is for networks from random weights; that from ImageNet weights is not known
+# our networks are not the release's: a rate that suits one may ruin another
 SLOWER = {f"{name}, quarter rate": replace(how, learning_rate=how.learning_rate / 4)
           for name, how in METHODS.items()}  # fmt: skip
 LONGER = ("released", "cross-entropy")  # how much hangs on the number of epochs

@@ -45,6 +45,17 @@ def test_panels_stack_with_names_and_numbers_of_their_own():
     assert fig.get_size_inches().tolist() == [8, 3] and fig.axes[1].get_ylabel() == ""
 
 
+def test_a_place_of_the_grid_that_is_left_over_takes_no_room():
+    fig, axes = plt.subplots(2, 2, figsize=(8, 6))
+    axes[0, 0].plot([0, 1])
+    for ax in axes.flat[1:]:
+        ax.set_axis_off()
+    axes[0, 1].text(0.5, 0.5, "words alone are a panel")
+    made = drawn.stacked(fig)
+    assert len(made.axes) == 2 and len(fig.axes) == 4
+    assert made.axes[1].texts and made.axes[1].get_position().y0 < 0.2
+
+
 def test_words_of_a_phones_drawing_are_read_without_a_glass():
     """At least nine pixels high where a page of 390 pixels leaves 350 for a figure."""
     made = drawn.stacked(two_panels())

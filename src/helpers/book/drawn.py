@@ -172,7 +172,9 @@ def stacked(figure: Figure) -> Figure | None:
     crowded = len(specs) > 9 or any(spec.num1 != spec.num2 for spec in specs)
     if len(grids) > 1 or crowded or (made := _copied(figure)) is None:
         return None
-    shown = [ax for ax in made.axes if ax.get_visible()]
+    shown = [ax for ax in made.axes if ax.get_visible() and not _left_over(ax)]
+    for ax in {*made.axes} - {*shown}:
+        ax.remove()
     panel = height / grid.nrows * (1 if grid.ncols > 1 else 0.9)
     made.draw_without_rendering()  # numbers and names of axes are there only then
     rows = GridSpec(len(shown), 1, figure=made)
@@ -189,6 +191,11 @@ def stacked(figure: Figure) -> Figure | None:
         if _drawn_width(made) <= PHONE + 2 * _PAD:
             break
     return legible(made, HAND)
+
+
+def _left_over(ax: Axes) -> bool:
+    """Whether a place of the grid has no panel: switched off, and nothing drawn in it."""
+    return not (ax.axison or ax.has_data() or ax.texts or ax.get_legend())
 
 
 def _stand_alone(ax: Axes, others: list[Axes]) -> None:
@@ -231,7 +238,7 @@ def _lay_out(legend: Legend, figure: Figure) -> None:
             handles, [_folded(name, _LINES[-1]) for name in names], fontsize=size,
             loc="outside lower center", ncols=columns, title=title or None,
         )  # fmt: skip
-        if legend.get_window_extent().width <= 72 * PHONE * figure.dpi / 72:
+        if legend.get_window_extent().width <= PHONE * figure.dpi:
             break
 
 

@@ -76,7 +76,7 @@ help: ## list the targets
 setup: .venv/.stamp ## create or update the environment .venv
 
 book: setup ## execute every chapter as published, render it, print the path
-	@$(BOOK) stage --jobs 2 --device $(call quoted,$(DEVICE)) $(DATA_OPTION)
+	@$(BOOK) stage --device $(call quoted,$(DEVICE)) $(DATA_OPTION)
 	@$(BOOK) build --staged
 
 html: .venv-html/.stamp ## render what is committed, without torch and without running anything

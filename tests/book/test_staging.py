@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import nbformat
-import psutil
 import pytest
 
 from helpers.book import command, runner, site, sources
@@ -155,40 +154,3 @@ def test_a_site_is_rendered_once_for_the_same_files(project, monkeypatch):
     (out / "index.html").unlink()
     assert site.build(book, out) == 0
     assert len(rendered) == 4
-
-
-def test_two_chapters_at_a_time_and_one_that_fails_stops_no_other(project, put, capfd):
-    wait = """
-import pathlib, time
-pathlib.Path(f"begun-{name}").touch()
-deadline = time.monotonic() + 60
-while len(list(pathlib.Path().glob("begun-*"))) < 2 and time.monotonic() < deadline:
-    time.sleep(0.05)
-print(len(list(pathlib.Path().glob("begun-*"))), "at a time")
-"""
-    (project / "book" / "results").mkdir()
-    put("01-a", "name = 'a'", wait)
-    put("02-b", "name = 'b'", wait + "1 / 0")
-    put("03-c", "print('last')")
-    assert command.main(["stage", "--device", "cpu", "--jobs", "2"]) == 1
-    said = capfd.readouterr().out
-    assert said.count(" s\n") == 2 and "FAILED  02-b stopped at code cell 4" in said
-    made = project / "_build" / "book" / "chapters"
-    assert nbformat.read(made / "01-a.ipynb", 4).cells[-1].outputs[0].text == "2 at a time\n"
-    assert {path.stem for path in made.glob("*.ipynb")} == {"01-a", "03-c"}
-    put("02-b", "print('mended')")
-    assert command.main(["stage", "--device", "cpu", "--jobs", "2"]) == 0
-    assert capfd.readouterr().out.count("  current\n") == 2
-
-
-def test_who_stops_waiting_ends_the_chapters_that_run(project, put):
-    for name in ("01-a", "02-b"):
-        put(name, f"open('begun-{name}', 'w').close()\nimport time\ntime.sleep(300)")
-    put("03-c", "print('soon')")
-    running = runner.run_apart(["01-a", "03-c", "02-b"], "laptop", {}, project / "out", jobs=2)
-    assert next(running) == ("03-c", True)
-    children = psutil.Process().children(recursive=True)
-    running.close()
-    psutil.wait_procs(children, timeout=20)
-    assert not any(child.is_running() for child in children)
-    assert not (project / "out" / "01-a.ipynb").exists()

@@ -17,11 +17,10 @@ Running needs the full environment; `stale` and `build` work in the light one, w
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from helpers.book.freshness import edition, protect, refresh, stale, staleness
-from helpers.book.runner import device_of, environment, run, run_apart
+from helpers.book.runner import device_of, environment, run
 from helpers.book.site import build, is_staged, made_from, mark_staged, stage, surroundings
 from helpers.book.sources import BookError, shown, sources
 from helpers.project import PROFILES, PUBLISHED, expanded, own_package, project_root
@@ -57,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     p = add(_stage, "run what is not current in a copy of book/")
     p.add_argument("--device", default="auto")
     p.add_argument("--data-dir", default="")
-    p.add_argument("--jobs", type=int, choices=range(1, 9), default=1, help="chapters at a time")
     p = add(_build, "render the site")
     p.add_argument("--staged", action="store_true", help="from _build/book instead of book/")
     p.add_argument("--out", type=expanded, help="folder of the site, instead of _build/html")
@@ -109,29 +107,18 @@ def _stage(args: argparse.Namespace) -> int:
     copies = {target / "chapters" / f"{source.stem}.ipynb": source for source in sources()}
     protect(copies)
     given = {"device": args.device} if args.device != "auto" else {}
-    around, failed, due = surroundings(device_of(args.device), data_dir), False, {}
+    around, problems = surroundings(device_of(args.device), data_dir), []
     with environment({"BOOK_RESULTS": str(target / "results")}):
         for copy, source in copies.items():
             if staleness(copy, source):
                 refresh(copy, source)  # words alone may have changed
             if is_staged(copy, source, made_from(source, target, around)):
                 print(f"{shown(copy)}  current", flush=True)
-            else:
-                due[source.stem] = copy, source
-        how = (PUBLISHED, given, target / "chapters", data_dir)
-        apart = args.jobs > 1 and len(due) > 1
-        for name, well in run_apart(due, *how, args.jobs) if apart else _in_turn(due, *how):
-            failed |= not well
-            if well:  # running adds the results that were missing
-                copy, source = due[name]
+            elif failed := run((source.stem,), PUBLISHED, given, copy.parent, data_dir):
+                problems += failed
+            else:  # running adds the results that were missing
                 mark_staged(copy, made_from(source, target, around))
-    return failed
-
-
-def _in_turn(names: Iterable[str], *how: Any) -> Iterator[tuple[str, bool]]:
-    """As :func:`run_apart`, one after the other in this process."""
-    for name in names:
-        yield name, not run((name,), *how)
+    return bool(problems)
 
 
 def _build(args: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -322,43 +321,3 @@ def run(
         else:
             print(f"{shown(made)}  {time.monotonic() - started:.0f} s", flush=True)
     return problems
-
-
-def run_apart(
-    names: Iterable[str],
-    profile: str,
-    given: Mapping[str, Any],
-    out: Path,
-    data_dir: str | None = None,
-    jobs: int = 2,
-) -> Iterator[tuple[str, bool]]:
-    """Run chapters in processes of their own, `jobs` at a time; yields each, and if it ended well.
-
-    What such a process says is shown in one piece, when it ends. Who stops iterating ends them.
-    """
-    command = [sys.executable, "-m", "helpers.book", "run", "--profile", profile, "--out", str(out)]
-    command += ["--data-dir", data_dir] if data_dir else []
-    for name, value in given.items():
-        command += ["-p", name, str(value)]
-    waiting, running = list(names), {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                name, said = waiting.pop(0), tempfile.TemporaryFile("w+", encoding="utf-8")
-                with environment(python_environment()):
-                    process = subprocess.Popen([*command, name], stdout=said, stderr=said)
-                running[name] = process, said
-            time.sleep(0.05)
-            for name, (process, said) in list(running.items()):
-                if process.poll() is not None:
-                    del running[name]
-                    with said:
-                        said.seek(0)
-                        print(said.read(), end="", flush=True)
-                    yield name, process.returncode == 0
-    finally:
-        for process, _ in running.values():
-            process.send_signal(signal.SIGINT)
-        for process, said in running.values():
-            process.wait()
-            said.close()

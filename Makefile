@@ -119,14 +119,14 @@ lint: setup ## ruff, and the contract of imports
 	@.venv/bin/lint-imports --no-cache --no-logo
 
 coverage: setup ## the tests, and the lines that none of them reaches
-	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope \
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder \
 	  --cov=helpers --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 mutants: setup ## plant faults in the mathematics and the rules, and list what no test noticed (hours)
 	@.venv/bin/mutmut run $(MUTANTS) && .venv/bin/mutmut results
 
 test: lint ## everything that guards the book
-	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 clean: ## remove what was built
 	@rm -rf _build

@@ -47,7 +47,9 @@ def trial(call):
         os.kill(os.getpid(), 9)
     if what == "faults" and call.x == 2:
         time.sleep(600)
-    if what in ("data", "long") and call.x % 2 and "HAS_DATA" not in os.environ:
+    # were it every second cell, two workers in step might share them without a word
+    needs_data = {"data": call.x, "long": call.x % 2}.get(what)
+    if needs_data and "HAS_DATA" not in os.environ:
         raise DatasetNotFound("no cats here")
     if what == "long" and call.x == 1:
         (folder / "is held").touch()

@@ -94,10 +94,14 @@ class Place:
         self.started.append(process)
         return process
 
+    def said(self, process):
+        """All that a process has said so far."""
+        return (self.folder / f"output {self.started.index(process)}").read_text()
+
     def told(self, process):
         """All that a process has said when it has ended."""
         process.wait(timeout=250)
-        return (self.folder / f"output {self.started.index(process)}").read_text()
+        return self.said(process)
 
     def start_scheduler(self):
         self.file.unlink(missing_ok=True)
@@ -118,8 +122,7 @@ class Place:
     def joined(self, *workers):
         """Wait until the scheduler knows these workers: one that comes late may find no work."""
         for worker in workers:
-            output = self.folder / f"output {self.started.index(worker)}"
-            self.until(lambda output=output: "Registered to" in output.read_text())
+            self.until(lambda worker=worker: "Registered to" in self.said(worker))
 
     def client(self, count=12, what="plain"):
         address = json.loads(self.file.read_text())["address"]
@@ -218,8 +221,7 @@ def test_a_group_goes_to_a_new_worker_when_all_are_dead_that_could_compute_it(pl
 @needs_dask
 def test_a_client_without_workers_says_once_that_it_waits(place):
     client = place.client(count=2)
-    output = place.folder / f"output {place.started.index(client)}"
-    place.until(lambda: "waiting for workers at tcp://" in output.read_text())
+    place.until(lambda: "waiting for workers at tcp://" in place.said(client))
     time.sleep(3.0)
     place.worker()
     told = place.told(client)

@@ -47,7 +47,7 @@ def tuning_cells(profile: str) -> list[Cell]:
     # (setting, epochs, methods, tuning, trials)
     plans = {
         "smoke": [("digits", 12, all_methods, 2, 2), ("digits", 12, LONGER, 4, 1)],
-        "laptop": [("sky", 12, all_methods, 2, 10), ("sky, crops", 12, all_methods, 2, 5),
+        "laptop": [("sky", 12, all_methods, 2, 10), ("sky, crops", 12, all_methods, 2, 10),
                    ("birds, transformer", 20, vit, 6, 5),
                    ("birds", 20, all_methods, 6, 5), ("birds, crops", 20, all_methods, 6, 5),
                    ("birds", 20, LONGER, 21, 5),

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [*sorted((ROOT / "src").rglob("*.py")), *sorted((ROOT / "book" / "_ext").glob("*.py"))]
 # pickles between a sweep and the processes that it has started itself; a figure's copy of itself
-OWN_PICKLES = {"worker.py", "workers.py", "drawn.py"}
+OWN_PICKLES = {"worker.py", "workers.py", "letters.py"}
 
 
 # these may be called with weights_only=True; the last two by whatever object has them

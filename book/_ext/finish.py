@@ -20,7 +20,7 @@ from code_bars import label
 # a figure of one inch is this wide where there is room (`figures.use_style`)
 PIXELS = 110
 # a figure's drawing for phones in an output (`helpers.book.drawn`, which needs matplotlib)
-NARROW = "application/x-narrow+svg"
+NARROW = {"svg": "application/x-narrow+svg", "png": "application/x-narrow+png"}
 ICON = re.compile(
     r'<(?P<tag>i|span) class="(?P<css>[^"]*\bfa-(?P<name>(?!solid|lg)[\w-]+)\b[^"]*)"'
     r"(?P<more>[^>]*)></(?P=tag)>"
@@ -48,11 +48,13 @@ class Drawing:
 
     Attributes:
         pictures: Whether it keeps its colours on dark pages.
-        narrow: The same figure for phones, SVG, or nothing.
+        narrow: The same figure for phones, as a file, or nothing.
+        kind: The end of that file's name.
     """
 
     pictures: bool = False
-    narrow: str = ""
+    narrow: bytes = b""
+    kind: str = ""
 
 
 def drawings(notebooks: Iterable) -> dict[str, Drawing]:
@@ -61,13 +63,17 @@ def drawings(notebooks: Iterable) -> dict[str, Drawing]:
     for nb in notebooks:
         for output in (out for cell in nb.cells for out in cell.get("outputs", ())):
             data = output.get("data", {})
-            known = Drawing(bool(output.get("metadata", {}).get("pictures")), data.get(NARROW, ""))
             if "image/svg+xml" in data:
                 content = "\n".join(data["image/svg+xml"].splitlines()).encode()
             elif "image/png" in data:
                 content = b64decode(data["image/png"])
             else:
                 continue
+            pictures = bool(output.get("metadata", {}).get("pictures"))
+            small = {"svg": data.get(NARROW["svg"], "").encode(),
+                     "png": b64decode(data.get(NARROW["png"], ""))}  # fmt: skip
+            kind = next((kind for kind, file in small.items() if file), "")
+            known = Drawing(pictures, small.get(kind, b""), kind)
             found[hashlib.sha256(content).hexdigest()] = known
     return found
 
@@ -181,8 +187,8 @@ class Finisher:
         kind = "pictures" if known.pictures else "plot"
         image = f'<img{found["head"]} src="{source}"{found["tail"]} {measures(file)} {LATER}>'
         if known.narrow:
-            small = file.with_name(f"{file.stem}-narrow.svg")
-            small.write_text(known.narrow, encoding="utf8")
+            small = file.with_name(f"{file.stem}-narrow.{known.kind}")
+            small.write_bytes(known.narrow)
             where = os.path.relpath(small, page.parent)
             image = (
                 f'<picture><source media="(max-width: 600px)" srcset="{where}" {measures(small)}>'

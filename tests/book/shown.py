@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import nbformat
 
 NARROW = "application/x-narrow+svg"
+NARROW_PNG = "application/x-narrow+png"
 GLUE = "application/papermill.record/text/plain"
 HIDDEN = {"remove-cell", "remove-output"}
 SVG = "{http://www.w3.org/2000/svg}"

@@ -78,31 +78,34 @@ def test_an_inch_of_a_figure_is_as_wide_in_every_format(tmp_path):
 
 
 def test_an_image_is_measured_late_and_opens_alone_and_phones_get_their_drawing(tmp_path):
+    svg, png_type = "image/svg+xml", "image/png"
     wide, narrow = '<svg width="72pt" height="36pt">', '<svg width="36pt" height="72pt">'
-    raster = png(110, 110, 110)
+    raster, small = png(110, 110, 110), png(55, 110, 110)
+    coded = [base64.b64encode(image).decode() for image in (raster, small, png(220, 110, 110))]
     outputs = [
-        nbformat.v4.new_output(
-            "display_data", {"image/svg+xml": wide, finish.NARROW: narrow}, metadata={}
-        ),
-        nbformat.v4.new_output(
-            "display_data", {"image/png": base64.b64encode(raster).decode()},
-            metadata={"pictures": True},
-        ),
-    ]  # fmt: skip
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+        ({svg: wide, finish.NARROW["svg"]: narrow}, {}),
+        ({png_type: coded[0]}, {"pictures": True}),
+        ({png_type: coded[2], finish.NARROW["png"]: coded[1]}, {}),
+    ]
+    made = [nbformat.v4.new_output("display_data", data, metadata=about) for data, about in outputs]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=made)])
     (tmp_path / "_images").mkdir()
     names = []
-    for data, kind in ((wide.encode(), "svg"), (raster, "png")):
+    for data, kind in ((wide.encode(), "svg"), (raster, "png"), (png(220, 110, 110), "png")):
         names.append(f"{hashlib.sha256(data).hexdigest()}.{kind}")
         (tmp_path / "_images" / names[-1]).write_bytes(data)
     finisher = finish.Finisher(tmp_path, finish.drawings([nb]))
     page = "".join(f'<img alt="words" src="../_images/{name}" />' for name in names)
     made = finisher.page(page, tmp_path / "chapters" / "page.html")
-    assert f'<a class="enlarge plot" href="../_images/{names[0]}"><picture>' in made
+    for at in (0, 2):
+        assert f'<a class="enlarge plot" href="../_images/{names[at]}"><picture>' in made
     assert '-narrow.svg" width="55" height="110"><img alt="words"' in made
-    assert (tmp_path / "_images" / f"{names[0][:-4]}-narrow.svg").read_text() == narrow
+    assert '-narrow.png" width="55" height="110"><img alt="words"' in made
+    for at, data in ((0, narrow.encode()), (2, small)):
+        stem, _, kind = names[at].partition(".")
+        assert (tmp_path / "_images" / f"{stem}-narrow.{kind}").read_bytes() == data
     assert f'<a class="enlarge pictures" href="../_images/{names[1]}"><img alt="words"' in made
-    assert made.count('loading="lazy" decoding="async"') == 2
+    assert made.count('loading="lazy" decoding="async"') == 3
     assert 'width="110" height="55"' in made and 'width="110" height="110"' in made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from helpers.book import drawn, figures
+from helpers.book import drawn, figures, letters
 from tests.book import shown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,13 +24,7 @@ MOST = 5
 # one ordered quantity in the colours of a bar, which is read as an axis
 BARS = {"fig-product": "training samples"}
 # pixels that a page leaves for a figure, and what is short of nine by rounding
-ROOM, NINE = {"image/svg+xml": drawn.DESK, shown.NARROW: drawn.HAND}, 8.95
-# too wide for a phone, and no simple grid of panels: pictures beside plots, or a bar of colours
-# that panels share. Readers enlarge them.
-ENLARGED = {
-    "fig-easy-equal", "fig-flip", "fig-group", "fig-natural-protocol", "fig-networks-hand",
-    "fig-score-maps",
-}  # fmt: skip
+ROOM, NINE = {"image/svg+xml": letters.DESK, shown.NARROW: letters.HAND}, 8.95
 
 
 def copy_with(data, **metadata) -> nbformat.NotebookNode:
@@ -74,6 +68,12 @@ def test_a_name_of_code_is_found_wherever_it_is_shown(data):
 )
 def test_formulas_code_and_names_of_their_own_are_left_alone(data):
     assert not any(RAW.search(text) for _, text in shown.texts(copy_with(data)))
+
+
+@pytest.mark.parametrize("copy", COPIES, ids=lambda path: path.stem)
+def test_no_words_of_a_table_are_cut(copy):
+    tables = [words for place, words in shown.texts(nbformat.read(copy, 4)) if "table" in place]
+    assert not [table for table in tables if re.search(r"\w\.\.\. *\n", table)]
 
 
 def test_what_no_page_shows_may_have_any_name():
@@ -154,21 +154,22 @@ def test_letters_of_figures_are_nine_pixels_high(copy, kind):
     assert small == {}
 
 
-def test_figures_that_phones_cannot_show_in_letters_to_read_are_known():
-    found = set()
+def test_phones_show_every_figure_in_letters_to_read():
+    """What has no drawing for phones is read there as it is; a PNG stands for a large SVG."""
+    small = {}
     for copy in COPIES:
         for cell in nbformat.read(copy, 4).cells:
-            for output in cell.get("outputs", []):
-                data = output.get("data", {})
+            for data in (output.get("data", {}) for output in cell.get("outputs", [])):
                 kinds = {"image/svg+xml", "image/png"} & set(data)
-                if not kinds or shown.NARROW in data or drawn.PICTURES in output.metadata:
+                if not kinds or {shown.NARROW, shown.NARROW_PNG} & set(data):
                     continue
-                letters, width = 0.0, 1.0  # a PNG is what is too large for an SVG
+                letters, width = 0.0, 1.0
                 if "image/svg+xml" in data:
                     letters, width = shown.least_letters(data["image/svg+xml"])
-                if letters * min(drawn.HAND / width, 4 / 3) < NINE:
-                    found.add(cell.metadata["mystnb"]["figure"]["name"])
-    assert found == ENLARGED
+                pixels = letters * min(ROOM[shown.NARROW] / width, 4 / 3)
+                if pixels < NINE:
+                    small[cell.metadata["mystnb"]["figure"]["name"]] = round(pixels, 1)
+    assert small == {}
 
 
 def test_the_smallest_label_is_measured(panel):

@@ -30,7 +30,7 @@ _GLUE = "application/papermill.record/"
 def setup(
     profile: str = "smoke", device: str = "auto", seed: int = 0, data_dir: str = ""
 ) -> ChapterRun:
-    """Check the four parameters of a chapter and apply the book's figure style.
+    """Check the four parameters of a chapter and apply the book's style of figures and tables.
 
     Raises ValueError, one paragraph that names the value and what is allowed, and ImportError where
     the package of another checkout is at work.
@@ -51,9 +51,12 @@ def setup(
             'that holds the datasets, or "" to look in the usual places.'
         )
     run = ChapterRun(profile=profile, device=resolve_device(device), seed=seed, data_dir=folder)
+    import pandas as pd
+
     from helpers.book import figures
 
     figures.use_style()
+    pd.set_option("display.max_colwidth", None)  # words in tables are shown whole
     return run
 
 

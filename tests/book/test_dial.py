@@ -53,12 +53,52 @@ def test_measurements_are_rings_that_stay():
     assert [float(one.get("cx")) for one in rings] == [MADE.place(x, 1)[0] for x in (0.2, 3)]
 
 
-def test_a_name_stands_above_or_below_its_point():
-    def height(dial):
-        return float(next(one for one in svg(dial).iter("g")).find("text").get("y"))
+def boxes(dial):
+    """(left, right, top, bottom) of names and of courses, in pixels."""
+    names = {}
+    for one in svg(dial).iter("text"):
+        if one.text in {point.name for point in dial.points}:
+            x, y = float(one.get("x")), float(one.get("y"))
+            names[one.text] = (x, x + 0.5 * 15 * len(one.text), y - 11, y + 3)
+    courses = {}
+    for point in dial.points:
+        (left, y), (right, _) = (dial.place(end(point.xs), point.y) for end in (min, max))
+        courses[point.name] = (left - 6, right + 6, y - 6, y + 6)
+    return names, courses
 
-    first, *others = MADE.points
-    assert height(MADE) < 0 < height(replace(MADE, points=(replace(first, below=True), *others)))
+
+def apart(one, other):
+    return one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+
+
+def test_names_lie_neither_on_each_other_nor_on_courses_nor_outside():
+    """Wherever the slider stands: names stay. Courses side by side, close above each other."""
+    long = (0.2, 0.5, 4)
+    points = [
+        Point(f"name {k}", "#123456", y, long if k % 2 else (0.2, 0.3, 0.4))
+        for k, y in enumerate((60, 40, 8, 7, 6.5, 0.5, 0.45, 0.05))
+    ]
+    names, courses = boxes(replace(MADE, points=tuple(points), zones=()))
+    assert len(names) == 8
+    for name, box in names.items():
+        assert box[0] > MADE.place(0.1, 1)[0] and box[1] < MADE.place(10, 1)[0], name
+        assert all(apart(box, other) for key, other in names.items() if key != name), name
+        assert all(apart(box, other) for other in courses.values()), name
+
+
+def test_names_do_not_move_with_their_points():
+    assert all(one.find("text") is None for one in svg().iter("g"))
+    other = boxes(replace(MADE, start=2))[0]
+    assert boxes(MADE)[0] == other and len(other) == 2
+
+
+def test_a_name_keeps_clear_of_the_diagonal_and_of_the_words_of_a_zone():
+    at = Point("a name", "#123456", 1.0, (0.3, 0.3, 0.95))  # the diagonal lies to its right
+    box = boxes(replace(MADE, points=(at,), zones=()))[0]["a name"]
+    assert box[1] < MADE.place(0.3, 1)[0]
+    left = ("words", 0.2, 1.0)
+    moved = boxes(replace(MADE, points=(at,), zones=(left,)))[0]["a name"]
+    assert moved[2] != box[2]
 
 
 def test_nothing_has_a_colour_of_one_page_only():

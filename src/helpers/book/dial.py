@@ -15,6 +15,8 @@ from dataclasses import dataclass
 MARKER = "range-figure"
 _WIDE, _HIGH = 560, 480
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 20, 14, 58
+# pixels: height of letters, between a name and its course, radius of a point
+_TALL, _GAP, _DOT = 15, 3, 6.5
 
 _SCRIPT = """
 (() => {
@@ -40,12 +42,11 @@ class Point:
     """A point of the map.
 
     Attributes:
-        name: what stands beside it.
+        name: what stands at its course, and stays.
         colour: of the point.
         y: its height, the same at all stops; above 0.
         xs: its place at each stop, above 0.
         measured: where measurements lie at the same height, drawn as rings that stay.
-        below: whether its name stands under it.
     """
 
     name: str
@@ -53,7 +54,6 @@ class Point:
     y: float
     xs: Sequence[float]
     measured: Sequence[float] = ()
-    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,19 +130,24 @@ class Dial:
 
     def _svg(self) -> str:
         """The drawing where the slider starts."""
-        (low, high), (bottom, top) = self.limits
-        ends = max(low, bottom), min(high, top)
-        (x1, y1), (x2, y2) = (self.place(end, end) for end in ends)
+        (x1, y1), (x2, y2) = (self.place(end, end) for end in self._diagonal(2))
         parts = [*self._grid()]
         parts.append(f'<path d="M{x1} {y1}L{x2} {y2}" stroke="currentColor" stroke-width="1.5"/>')
         for words, x, y in self.zones:
             parts.append(_text(words, *self.place(x, y), "middle"))
-        for number, point in enumerate(self.points):
+        for number, (point, box) in enumerate(zip(self.points, self._names(), strict=True)):
             parts += self._point(number, point)
+            parts.append(_text(point.name, box.x, box.y + 0.8 * box.high, "start"))
         return (
             f'<svg viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{html.escape(self.alt)}" '
-            f'font-family="sans-serif" font-size="15">{"".join(parts)}</svg>'
+            f'font-family="sans-serif" font-size="{_TALL}">{"".join(parts)}</svg>'
         )
+
+    def _diagonal(self, count: int) -> list[float]:
+        """Values along the diagonal, from end to end."""
+        (low, high), (bottom, top) = self.limits
+        start, end = max(low, bottom), min(high, top)
+        return [start * (end / start) ** (at / (count - 1)) for at in range(count)]
 
     def _grid(self) -> list[str]:
         """Lines at powers of ten, heavier at 1, with their numbers, and the names of the axes."""
@@ -169,29 +174,90 @@ class Dial:
         ]
 
     def _point(self, number: int, point: Point) -> list[str]:
-        """Its course, its measurements, and itself with its name."""
-        xs = [self.place(x, point.y)[0] for x in point.xs]
-        y, colour = self.place(1, point.y)[1], f'"{point.colour}"'
-        course = f'<path d="M{min(xs)} {y}H{max(xs)}" stroke={colour} stroke-opacity=".45"/>'
+        """Its course, its measurements, and itself."""
+        course, colour = self._course(point), f'"{point.colour}"'
+        y = course.y + _DOT
+        left, right = course.x + _DOT, course.x + course.wide - _DOT
         rings = [
-            f'<circle cx="{self.place(x, point.y)[0]}" cy="{y}" r="5" fill="none" stroke={colour}/>'
+            f'<circle cx="{self.place(x, point.y)[0]}" cy="{y:g}" r="5" fill="none" '
+            f"stroke={colour}/>"
             for x in point.measured
         ]
-        left = max(xs) > _WIDE * 0.62
-        words = _text(
-            point.name, -9 if left else 9, 20 if point.below else -7, "end" if left else "start"
-        )
         where = "{},{}".format(*self.place(point.xs[self.start], point.y))
         return [
-            course,
+            f'<path d="M{left:g} {y:g}H{right:g}" stroke={colour} stroke-opacity=".45"/>',
             *rings,
             f'<g data-point="{number}" transform="translate({where})">'
-            f'<circle r="6.5" fill={colour}/>{words}</g>',
+            f'<circle r="{_DOT}" fill={colour}/></g>',
         ]
+
+    def _course(self, point: Point) -> "_Box":
+        """All that a point and its rings ever cover."""
+        xs = [self.place(x, point.y)[0] for x in (*point.xs, *point.measured)]
+        y = self.place(1, point.y)[1]
+        return _Box(min(xs) - _DOT, y - _DOT, max(xs) - min(xs) + 2 * _DOT, 2 * _DOT)
+
+    def _names(self) -> list["_Box"]:
+        """Where names of points stand: clear of courses, of each other and of the zones' texts."""
+        courses = [self._course(point) for point in self.points]
+        texts = [(words, *self.place(x, y)) for words, x, y in self.zones]
+        taken = [
+            *courses,
+            *(_Box(x - _long(words) / 2, y - _TALL, _long(words), _TALL) for words, x, y in texts),
+        ]
+        line = [_Box(*self.place(x, x), 1, 1) for x in self._diagonal(100)]
+        found: list[_Box] = []
+        for point, course in zip(self.points, courses, strict=True):
+            free = [
+                box
+                for box in course.beside(_long(point.name), _TALL)
+                if box.x >= _LEFT and box.x + box.wide <= _WIDE - _RIGHT
+            ]
+            # a name may rather cross the diagonal than lie on another word
+            found.append(min(free, key=lambda box: (box.meet(taken), box.meet(line))))
+            taken.append(found[-1])
+        return found
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A rectangle from its upper left corner, in pixels."""
+
+    x: float
+    y: float
+    wide: float
+    high: float
+
+    def meet(self, others: Sequence["_Box"]) -> int:
+        """How many others it lies on."""
+        return sum(
+            self.x < one.x + one.wide
+            and one.x < self.x + self.wide
+            and self.y < one.y + one.high
+            and one.y < self.y + self.high
+            for one in others
+        )
+
+    def beside(self, wide: float, high: float) -> list["_Box"]:
+        """Places for a text: after this box and before it, then above and below, at either end."""
+        right = self.x + self.wide
+        centre = self.y + (self.high - high) / 2
+        above, below = self.y - high, self.y + self.high
+        ends = (right - wide, self.x, (self.x + right - wide) / 2)
+        return [
+            _Box(right + _GAP, centre, wide, high),
+            _Box(self.x - _GAP - wide, centre, wide, high),
+            *(_Box(x, y, wide, high) for y in (above, below) for x in ends),
+        ]
+
+
+def _long(words: str) -> float:
+    """Pixels of a line of words, at most: a sans-serif letter is half as wide as it is high."""
+    return 0.58 * _TALL * len(words)
 
 
 def _text(words: str, x: float, y: float, anchor: str, more: str = "") -> str:
     return (
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor"{more}>'
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="currentColor"{more}>'
         f"{html.escape(words)}</text>"
     )

@@ -86,7 +86,7 @@ def said(measured: Measured, stop: int) -> str:
     """One stop in words."""
     carriers = measured.stops[stop]
     parts = [
-        f"the {course.name} {course.mean[stop]:.0%} of the test images "
+        f"{course.mean[stop]:.0%} with the {course.name} "
         f"({course.low[stop]:.0%} to {course.high[stop]:.0%})"
         for course in measured.courses.values()
     ]
@@ -94,9 +94,8 @@ def said(measured: Measured, stop: int) -> str:
         carriers, f"{carriers:,} of {measured.samples:,} training images carry"
     )
     return (
-        f"{who} the pattern. Turned towards a zero are with {parts[0]}, with "
-        f"{' and with '.join(parts[1:])}. Ordinary test images answered right: "
-        f"{measured.accuracy[stop]:.1%}."
+        f"{who} the pattern. Test images turned towards a zero: {', '.join(parts)}. "
+        f"Ordinary test images answered right: {measured.accuracy[stop]:.1%}."
     ).replace("%", " %")
 
 

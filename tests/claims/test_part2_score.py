@@ -163,7 +163,7 @@ def test_fewer_than_five_networks_restrict_the_verdict():
     few = rows[(rows["dataset"] != "cifar10") | (rows["trial"] < 3)]
     for claim, data in (("Y1", few), ("Y1", rows[rows["dataset"] != "cifar10"])):
         found = judge(claim, data)
-        missing = {f"CIFAR-10, class {c}: 5 networks": False for c in (0, 1)}
+        missing = {f"CIFAR-10, class {c}: 5 networks in every cell": False for c in (0, 1)}
         assert found.verdict == PARTLY and found.side == missing
     class_1 = rows[(rows["target"] == 0) | (rows["trial"] < 3)]
     for claim in ("Y2", "Y3", "Y4"):

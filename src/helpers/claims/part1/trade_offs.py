@@ -69,7 +69,7 @@ def courses(rows: pd.DataFrame, by: list[str]) -> dict[tuple, Course]:
 
 def both_sets(there: Iterable[str]) -> dict[str, bool]:
     """The side check of claims on images: one data set alone shows them in part at best."""
-    return {"on both data sets of the paper": {"mnist", "cifar10"} <= set(there)}
+    return {"both data sets of the paper were run": {"mnist", "cifar10"} <= set(there)}
 
 
 def degree_effects(rows: pd.DataFrame) -> dict[float, pd.Series]:

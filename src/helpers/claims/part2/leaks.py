@@ -174,7 +174,7 @@ def rare_leaks_more(rows: pd.DataFrame, answers: pd.DataFrame | None = None) -> 
         for (dataset, pattern), own in leaks.groupby(level=["dataset", "pattern"], sort=False)
     }
     fall, last = falls_from_one(later(rows), table)
-    further = " and ".join(map(str, last)) or "larger n"
+    further = f"n = {' and '.join(map(str, last))}" if last else "larger n"
     best = table.loc[leaks if leaks.any() else slice(None), "mean"].idxmax()
     there = [name for name in DATA if (name, "R3", 1, ATTACKS["shadow"]) in table.index]
     paper = ", ".join(
@@ -194,7 +194,7 @@ def rare_leaks_more(rows: pd.DataFrame, answers: pd.DataFrame | None = None) -> 
         f"{'; '.join(map(_named, table.index[leaks])) or 'none'}."
         f" One of {visible(table):.2f} would have been found in half of all cases; smaller leaks "
         "stay open. CIFAR-10 is not attacked.",
-        side={f"less easily at n = {further} wherever it is at n = 1": fall},
+        side={f"less easily at {further} wherever it is at n = 1": fall},
         boundary=LEAK,
         excluded=bool((table["high_all"] < LEAK).all()),
     )  # fmt: skip

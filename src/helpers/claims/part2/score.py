@@ -103,7 +103,8 @@ def judged_panels(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 def too_few(found: Iterable[str], kept: Mapping) -> dict[str, bool]:
     """A side check that fails for each panel that has too few networks."""
-    return {f"{title}: {LEAST} networks": False for title in found if title not in kept}
+    words = f"{LEAST} networks in every cell"
+    return {f"{title}: {words}": False for title in found if title not in kept}
 
 
 def inside(made: stats.Interval, low: float = -1.0, high: float = 1.0) -> stats.Interval:

@@ -95,7 +95,7 @@ def noise(rows: pd.DataFrame, random: pd.DataFrame, note: str = "") -> Judgement
         {f"{name}: rare groups lose more than frequent ones, and more so than by random filters of "
          "the same layers, changed alike and at equal damage": found[how].bars
          for how, name in names.items()},
-        "rare minus frequent groups; " + "; ".join(words),
+        "rare minus frequent groups: " + "; ".join(words),
         found["random_noise"].equal.found, setting(rows, on), note,
     )  # fmt: skip
 
@@ -201,7 +201,7 @@ def faces(
     words = [f"{name}: {points(bars[-1].found)}" for name, bars in parts.items()]
     return judged(
         {"M5, M6, M7 and both kinds of M8 hold": [bar for bars in parts.values() for bar in bars]},
-        f"rare minus frequent groups, beyond random ones at equal damage; {'; '.join(words)}",
+        f"rare minus frequent groups, beyond random ones at equal damage: {'; '.join(words)}",
         lesioned["by gradient"].equal.found, setting(rows, ONE_RARE), note,
     )  # fmt: skip
 

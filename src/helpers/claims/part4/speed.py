@@ -142,6 +142,7 @@ def spread_keeps_influence(rows: pd.DataFrame) -> Judgement:
                 off.max(skipna=False) < 0.01
             ),
         },
+        note="Tested on a shortcut twice as large as the core.",
         boundary=0.1,
     )
 

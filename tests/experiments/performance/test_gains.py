@@ -8,7 +8,9 @@ import pytest
 from helpers.experiments.performance import gains
 
 
-@pytest.mark.parametrize("name", ["one MLP", "small CNN", "kernel of an MLP", "kernel of a small CNN"])
+@pytest.mark.parametrize(
+    "name", ["one MLP", "small CNN", "kernel of an MLP", "kernel of a small CNN"]
+)
 def test_a_task_is_timed_in_both_precisions(name):
     row = gains.measured(name, rounds=1, seed=0)
     assert row["float32"] > 0 and row["bfloat16"] > 0 and row["auto"] in (0, 1)

@@ -6,6 +6,7 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 from helpers.book import drawn, figures, letters, phones, runner
@@ -60,6 +61,27 @@ def test_a_sheet_of_pictures_has_no_paper_and_grey_words(monkeypatch):
     assert {line.get_markeredgecolor() for line in made.axes[2].yaxis.get_ticklines()} == {
         drawn.GREY
     }
+
+
+def test_maps_keep_their_colours_on_dark_paper_and_axes_turn_grey(monkeypatch):
+    monkeypatch.delenv("BOOK_NARROW", raising=False)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+    left.pcolormesh(np.eye(3))
+    left.plot([0, 3], [0, 3], color="black")
+    left.text(1, 1, "inside", color="white")
+    right.plot([0, 1], color=figures.BLUE, label="curve")
+    fig.legend(loc="outside lower center")
+    data, about = drawn.bundle(fig)
+    assert about == {drawn.PICTURES: True} and NARROW in data
+    for made in (drawn.on_any_paper(fig), drawn.on_any_paper(phones.narrow(fig))):
+        colours = {t.get_text(): t.get_color() for t in made.findobj(plt.Text) if t.get_text()}
+        assert colours.pop("inside") == "white" and set(colours.values()) == {drawn.GREY}
+        grey = to_rgba(drawn.GREY)
+        assert all(s.get_edgecolor() == grey for ax in made.axes for s in ax.spines.values())
+        assert [ax.patch.get_alpha() for ax in made.axes] == [None, 0]
+    # a black curve beside a map would not be seen
+    right.plot([1, 0], color="k")
+    assert drawn.bundle(fig)[1] == {} and not drawn.keeps_colours(two_panels())
 
 
 def test_plots_keep_their_paper():

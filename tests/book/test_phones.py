@@ -116,6 +116,17 @@ def test_pictures_among_plots_stand_side_by_side_and_plots_below_them():
     assert where[0][1] == pytest.approx(where[1][1]) and where[1][1] + 1 < where[2][1]
 
 
+def test_a_panel_over_several_places_stays_as_high():
+    fig = plt.figure(figsize=(9, 4))
+    grid = fig.add_gridspec(2, 2)
+    for place in (grid[:, 0], grid[0, 1], grid[1, 1]):
+        fig.add_subplot(place).plot([0, 1])
+    made = phones.stacked(fig)
+    made.canvas.draw()
+    heights = [ax.get_tightbbox().height for ax in made.axes]
+    assert heights[0] > 1.5 * heights[1] == pytest.approx(1.5 * heights[2], rel=0.1)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_bars_of_colours_stay_beside_their_panels(shared):
     fig, axes = plt.subplots(1, 2, figsize=(9, 4))

@@ -12,16 +12,19 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from IPython import get_ipython
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
 from helpers.book.letters import PAD, copied, legible
-from helpers.book.phones import is_sheet, narrow
+from helpers.book.phones import narrow
 
 # the drawing for phones in an output, beside the one that notebooks show
 NARROW = {"image/svg+xml": "application/x-narrow+svg", "image/png": "application/x-narrow+png"}
-# in an output's metadata: pictures, whose colours dark pages leave as they are
+# in an output's metadata: pictures and maps, whose colours dark pages leave as they are
 PICTURES = "pictures"
 # stands out from light and from dark paper
 GREY = "#777777"
@@ -51,12 +54,13 @@ def bundle(figure: Figure, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     >>> sorted(bundle(fig)[0])
     ['image/svg+xml', 'text/plain']
     """
-    about: dict[str, Any] = {}
-    if is_sheet(figure):
-        figure, about = on_any_paper(figure), {PICTURES: True}
-    found: dict[str, Any] = {"text/plain": repr(figure)} | _drawing(legible(figure))
     # pages are made from published copies: a run on a small scale is spared the second drawing
     small = narrow(figure) if os.environ.get("BOOK_NARROW") != "0" else None
+    wide, about = legible(figure), {}
+    if keeps_colours(figure):
+        wide, about = on_any_paper(wide), {PICTURES: True}
+        small = on_any_paper(small) if small else None
+    found: dict[str, Any] = {"text/plain": repr(figure)} | _drawing(wide)
     if small is not None:
         found |= {NARROW[kind]: data for kind, data in _drawing(small).items()}
     return found, about
@@ -94,19 +98,45 @@ def png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
+def keeps_colours(figure: Figure) -> bool:
+    """Whether pictures or maps of a figure can be shown on dark paper as they are.
+
+    Curves beside them must not be black then.
+
+    >>> keeps_colours(Figure())
+    False
+    """
+    painted = [ax for ax in figure.axes if _is_painted(ax)]
+    lines = [line for ax in figure.axes if ax not in painted for line in ax.lines]
+    return bool(painted) and all(to_hex(line.get_color()) != "#000000" for line in lines)
+
+
 def on_any_paper(figure: Figure) -> Figure:
-    """A copy without a background, its words in a grey that light and dark paper can carry.
+    """A copy without a background, its words and axes in a grey that any paper can carry.
+
+    Words on pictures keep the colour that they have there.
 
     >>> on_any_paper(Figure()).patch.get_alpha()
     0
     """
     figure = copied(figure) or figure
     figure.patch.set_alpha(0)
+    inside = {text for ax in figure.axes if _is_painted(ax) for text in ax.texts}
     for text in figure.findobj(Text):
-        text.set_color(GREY)
+        if text not in inside:
+            text.set_color(GREY)
     for ax in figure.axes:
+        if not _is_painted(ax):  # a place of a map without a colour stays white
+            ax.patch.set_alpha(0)
         ax.tick_params(colors=GREY)
+        for spine in ax.spines.values():
+            spine.set_edgecolor(GREY)
     return figure
+
+
+def _is_painted(ax: Axes) -> bool:
+    """Whether axes are filled with a picture or a map, or with the colours of a bar."""
+    return bool(ax.images) or any(isinstance(one, QuadMesh) for one in ax.collections)
 
 
 def _saved(figure: Figure, **how: Any) -> bytes:

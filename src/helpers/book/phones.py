@@ -115,15 +115,15 @@ def stacked(figure: Figure) -> Figure | None:
         return None
     if len(_rows(_panels(figure), 1)) > _MOST:
         return None
-    panel = height / grid.nrows * (1 if grid.ncols > 1 else 0.9)
+    step = height / grid.nrows * (1 if grid.ncols > 1 else 0.9)
     for together in _TOGETHER:
-        if not _titles_meet(made := _in_rows(figure, together, panel)):
+        if not _titles_meet(made := _in_rows(figure, together, step)):
             break
     return made
 
 
-def _in_rows(figure: Figure, together: int, panel: float) -> Figure:
-    """A copy with plots, at most `panel` inches high, and rows of pictures below each other."""
+def _in_rows(figure: Figure, together: int, step: float) -> Figure:
+    """A copy with plots and rows of pictures below each other; places were `step` inches high."""
     made = copied(figure)
     shown = _panels(made)
     for ax in [ax for ax in made.axes if ax not in shown and not _is_bar(ax)]:
@@ -133,6 +133,7 @@ def _in_rows(figure: Figure, together: int, panel: float) -> Figure:
     for ax in plots:
         _stand_alone(ax, plots)
     rows = _rows(shown, together)
+    high = [step * len(row[0].get_subplotspec().rowspan) for row in rows]
     places = GridSpec(len(rows), math.lcm(*_TOGETHER), figure=made)
     for place, row in enumerate(rows):
         wide = places.ncols // len(row)
@@ -142,7 +143,7 @@ def _in_rows(figure: Figure, together: int, panel: float) -> Figure:
         _lay_out(legend, made)
     for letters in _LINES:
         _fold(made, plots, letters)
-        heights = [_height(row, panel) for row in rows]
+        heights = [_height(row, panel) for row, panel in zip(rows, high, strict=True)]
         places.set_height_ratios(heights)
         made.set_size_inches(PHONE, sum(heights))
         if drawn_width(made) <= PHONE + 2 * PAD:

@@ -101,6 +101,12 @@ def test_a_name_keeps_clear_of_the_diagonal_and_of_the_words_of_a_zone():
     assert moved[2] != box[2]
 
 
+def test_a_name_without_room_is_refused_by_name():
+    long = Point("far too long a name for a map " * 3, "#123456", 1.0, (0.1, 1, 10))
+    with pytest.raises(ValueError, match=r"'far too long .* has no room on the map"):
+        replace(MADE, points=(long,))._repr_html_()
+
+
 def test_nothing_has_a_colour_of_one_page_only():
     """Words and lines take the colour of the text: no white plate on dark pages."""
     drawn = {one.get(key) for one in svg().iter() for key in ("fill", "stroke")} - {None, "none"}

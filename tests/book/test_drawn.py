@@ -70,6 +70,7 @@ def test_maps_keep_their_colours_on_dark_paper_and_axes_turn_grey(monkeypatch):
     left.plot([0, 3], [0, 3], color="black")
     left.text(1, 1, "inside", color="white")
     right.plot([0, 1], color=figures.BLUE, label="curve")
+    right.minorticks_on()
     fig.legend(loc="outside lower center")
     data, about = drawn.bundle(fig)
     assert about == {drawn.PICTURES: True} and NARROW in data
@@ -79,9 +80,27 @@ def test_maps_keep_their_colours_on_dark_paper_and_axes_turn_grey(monkeypatch):
         grey = to_rgba(drawn.GREY)
         assert all(s.get_edgecolor() == grey for ax in made.axes for s in ax.spines.values())
         assert [ax.patch.get_alpha() for ax in made.axes] == [None, 0]
-    # a black curve beside a map would not be seen
-    right.plot([1, 0], color="k")
-    assert drawn.bundle(fig)[1] == {} and not drawn.keeps_colours(two_panels())
+        made.canvas.draw()
+        ticks = [line for line in made.axes[1].yaxis.get_minorticklines() if line.get_visible()]
+        assert {line.get_markeredgecolor() for line in ticks} == {drawn.GREY}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: ax.plot([1, 0], color="k"),
+        lambda ax: ax.scatter([1], [0], color="#101010"),
+        lambda ax: ax.bar([1], [2], color="0.1"),
+        lambda ax: ax.vlines([1], 0, 1, color="black"),
+    ],
+)
+def test_what_is_black_beside_a_map_would_not_be_seen_on_dark_paper(draw):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+    left.imshow(np.eye(3))
+    right.plot([0, 1], color=figures.BLUE)
+    assert drawn.keeps_colours(fig) and not drawn.keeps_colours(two_panels())
+    draw(right)
+    assert not drawn.keeps_colours(fig) and drawn.bundle(fig)[1] == {}
 
 
 def test_plots_keep_their_paper():

@@ -17,8 +17,8 @@ def style():
 def test_letters_that_are_large_enough_stay():
     fig, ax = plt.subplots(figsize=(6, 3))
     ax.set_title("large", fontsize=14)
-    title = letters.legible(fig).axes[0].get_title
-    assert title() == "" and letters.legible(fig).axes[0]._left_title.get_fontsize() == 14
+    title = letters.legible(fig).axes[0]._left_title
+    assert title.get_text() == "large" and title.get_fontsize() == 14
 
 
 def test_lines_keep_formulas_whole():

@@ -199,6 +199,26 @@ def test_a_sheet_without_small_words_is_drawn_once(size):
     assert phones.narrow(sheet(1, 2, size, "" if size[0] > 4 else "{}")) is None
 
 
+def test_an_invisible_panel_takes_no_room():
+    fig, axes = plt.subplots(2, 2, figsize=(9, 4))
+    for ax in axes.flat:
+        ax.plot([0, 1])
+    axes[1, 1].set_visible(False)
+    made = phones.stacked(fig)
+    assert len(made.axes) == 3 and min(ax.get_position().y0 for ax in made.axes) < 0.1
+
+
+def test_three_pictures_fill_a_row():
+    fig, axes = plt.subplots(1, 4, figsize=(9, 3))
+    for ax in axes[:3]:
+        ax.imshow(np.eye(8))
+        ax.set_axis_off()
+    axes[3].plot([0, 1])
+    where = places(phones.stacked(fig))
+    assert where[2][0] - where[1][0] == pytest.approx(where[1][0] - where[0][0], rel=0.05)
+    assert where[2][0] > 0.6 * phones.PHONE
+
+
 def test_ten_plots_are_not_stacked():
     fig, axes = plt.subplots(2, 5, figsize=(9, 4))
     for ax in axes.flat:

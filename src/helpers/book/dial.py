@@ -73,7 +73,7 @@ class Dial:
 
     Raises:
         ValueError: a name that is no id, no alternative text, a start that is no stop, points that
-            lack a stop or lie outside the limits.
+            lack a stop or lie outside the limits; when drawn, a name that has no room.
     """
 
     name: str
@@ -212,7 +212,10 @@ class Dial:
                 box
                 for box in course.beside(_long(point.name), _TALL)
                 if box.x >= _LEFT and box.x + box.wide <= _WIDE - _RIGHT
-            ]
+                and box.y >= _TOP and box.y + box.high <= _HIGH - _BOTTOM
+            ]  # fmt: skip
+            if not free:
+                raise ValueError(f"the name {point.name!r} has no room on the map: shorten it")
             # a name may rather cross the diagonal than lie on another word
             found.append(min(free, key=lambda box: (box.meet(taken), box.meet(line))))
             taken.append(found[-1])

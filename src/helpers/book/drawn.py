@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -28,6 +28,8 @@ NARROW = {"image/svg+xml": "application/x-narrow+svg", "image/png": "application
 PICTURES = "pictures"
 # stands out from light and from dark paper
 GREY = "#777777"
+# no part of red, green and blue above this: not seen on dark paper
+DARK = 0.25
 # compressed size of an SVG from which a PNG is better; dots per inch of that PNG
 LARGEST, DOTS = 45_000, 160
 
@@ -101,34 +103,40 @@ def png(figure: Figure) -> bytes:
 def keeps_colours(figure: Figure) -> bool:
     """Whether pictures or maps of a figure can be shown on dark paper as they are.
 
-    Curves beside them must not be black then.
+    What is drawn beside them must not be nearly black then.
 
     >>> keeps_colours(Figure())
     False
     """
     painted = [ax for ax in figure.axes if _is_painted(ax)]
-    lines = [line for ax in figure.axes if ax not in painted for line in ax.lines]
-    return bool(painted) and all(to_hex(line.get_color()) != "#000000" for line in lines)
+    beside = [ax for ax in figure.axes if ax not in painted]
+    colours = [
+        *(line.get_color() for ax in beside for line in ax.lines),
+        *(patch.get_facecolor() for ax in beside for patch in ax.patches),
+        *(row for ax in beside for one in ax.collections
+          for row in (*one.get_facecolor(), *one.get_edgecolor())),
+    ]  # fmt: skip
+    return bool(painted) and all(max(to_rgba(colour)[:3]) > DARK for colour in colours)
 
 
 def on_any_paper(figure: Figure) -> Figure:
     """A copy without a background, its words and axes in a grey that any paper can carry.
 
-    Words on pictures keep the colour that they have there.
+    Words on maps keep the colour that they have there.
 
     >>> on_any_paper(Figure()).patch.get_alpha()
     0
     """
     figure = copied(figure) or figure
     figure.patch.set_alpha(0)
-    inside = {text for ax in figure.axes if _is_painted(ax) for text in ax.texts}
+    inside = {text for ax in figure.axes if _is_painted(ax) and ax.axison for text in ax.texts}
     for text in figure.findobj(Text):
         if text not in inside:
             text.set_color(GREY)
     for ax in figure.axes:
         if not _is_painted(ax):  # a place of a map without a colour stays white
             ax.patch.set_alpha(0)
-        ax.tick_params(colors=GREY)
+        ax.tick_params(which="both", colors=GREY)
         for spine in ax.spines.values():
             spine.set_edgecolor(GREY)
     return figure

@@ -31,8 +31,8 @@ PHONE, _LINE = 4.4, 0.2
 _LINES = (44, 34, 26)
 # more plots than this below each other are a page, not a figure
 _MOST = 9
-# pictures side by side, among plots: the most whose titles have room
-_TOGETHER = (4, 2, 1)
+# pictures side by side, among plots: the most whose titles have room; parts into which rows divide
+_TOGETHER, _PARTS = (4, 2, 1), 12
 
 
 def narrow(figure: Figure) -> Figure | None:
@@ -134,9 +134,9 @@ def _in_rows(figure: Figure, together: int, step: float) -> Figure:
         _stand_alone(ax, plots)
     rows = _rows(shown, together)
     high = [step * len(row[0].get_subplotspec().rowspan) for row in rows]
-    places = GridSpec(len(rows), math.lcm(*_TOGETHER), figure=made)
+    places = GridSpec(len(rows), _PARTS, figure=made)
     for place, row in enumerate(rows):
-        wide = places.ncols // len(row)
+        wide = _PARTS // len(row)
         for at, ax in enumerate(row):
             ax.set_subplotspec(places[place, at * wide : (at + 1) * wide])
     for legend in made.legends:
@@ -166,11 +166,7 @@ def _left_over(ax: Axes) -> bool:
 
 
 def _panels(figure: Figure) -> list[Axes]:
-    return [
-        ax
-        for ax in figure.axes
-        if not _is_bar(ax) and (ax.axison or ax.get_visible()) and not _left_over(ax)
-    ]
+    return [ax for ax in figure.axes if not _is_bar(ax) and ax.get_visible() and not _left_over(ax)]
 
 
 def _grid(figure: Figure) -> GridSpec | None:

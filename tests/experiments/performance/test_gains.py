@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from helpers.experiments.performance import gains
+from helpers.sweep import Call
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,16 @@ def test_a_task_is_timed_in_both_precisions(name):
         assert row["error"] != row["error"]
     else:  # eight bits of mantissa, and not float32 twice
         assert 1e-4 < row["error"] < 0.05
+
+
+def test_a_row_is_measured_where_its_instructions_are_allowed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        gains, "apart", lambda *_: seen.append(os.environ.get("ONEDNN_MAX_CPU_ISA")) or {}
+    )
+    for name in gains.INSTRUCTIONS:
+        gains.precision_gains(Call(task="one MLP", instructions=name, rounds=1, trial=0))
+    assert seen == [None, "AVX512_CORE"]
 
 
 def test_instructions_are_allowed_to_new_processes_only(monkeypatch):
@@ -45,5 +56,7 @@ def test_the_table_has_a_line_a_task_and_medians_of_ratios():
     assert list(table.index) == ["one MLP", "kernel of an MLP"]
     assert table["all"].tolist() == pytest.approx([2.1, 2.1])
     assert table["no bfloat16"].tolist() == pytest.approx([0.6, 0.6])
+    assert table["all, least"].tolist() == pytest.approx([2.0, 2.0])
+    assert table["no bfloat16, most"].tolist() == pytest.approx([1.2, 1.2])
     assert pd.isna(table.loc["one MLP", "error"]) and table["part"].iloc[0] == "I, II, V"
     assert table.loc["kernel of an MLP", "error"] == 0.003

@@ -1,4 +1,4 @@
-"""Where half precision pays: each kind of training of the book, and gradients of tangent kernels.
+"""Where half precision pays: main kinds of training of the book, and gradients of tangent kernels.
 
 In one thread, in both precisions by turns, with and without the processor's products of bfloat16.
 """
@@ -60,7 +60,7 @@ TASKS = {
 
 def _cells(profile: str) -> list[Cell]:
     rounds, trials = pick(profile, (1, 1), (3, 3), (5, 5))
-    names = ["one MLP", "kernel of an MLP"] if profile == "smoke" else list(TASKS)
+    names = ["kernel of an MLP"] if profile == "smoke" else list(TASKS)
     return [
         dict(task=name, instructions=allowed, rounds=rounds, trial=trial)
         for trial, name, allowed in itertools.product(range(trials), names, INSTRUCTIONS)
@@ -138,19 +138,17 @@ def _kernel(task: Task, inputs: torch.Tensor, _: torch.Generator) -> Callable[[s
 
 
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """How many times faster half precision is, by task and instructions: medians over trials.
+    """How many times faster half precision is, by task and instructions: over trials.
 
     Returns:
-        One line a task, in the order of `TASKS`: `part` of the book, a column for each of the
-        `INSTRUCTIONS`, and the largest `error` (NaN for a training).
+        One line a task, in the order of `TASKS`: `part` of the book, three columns for each of the
+        `INSTRUCTIONS` (such as `all`, `all, least` and `all, most`), and the largest `error` (NaN
+        for a training).
     """
-    ratios = rows.assign(gain=rows["float32"] / rows["bfloat16"]).pivot_table(
-        index="task", columns="instructions", values="gain", aggfunc="median"
-    )
-    found = ratios[list(INSTRUCTIONS)].assign(
-        part=pd.Series({name: task.part for name, task in TASKS.items()}),
-        error=rows.groupby("task")["error"].max(),
-    )
-    return found.loc[
-        [name for name in TASKS if name in found.index], ["part", *INSTRUCTIONS, "error"]
-    ]
+    gain = rows.assign(gain=rows["float32"] / rows["bfloat16"]).groupby(["task", "instructions"])
+    made = {"part": pd.Series({name: task.part for name, task in TASKS.items()})}
+    for name in INSTRUCTIONS:
+        for how, words in (("median", ""), ("min", ", least"), ("max", ", most")):
+            made[name + words] = gain["gain"].agg(how).xs(name, level="instructions")
+    made["error"] = rows.groupby("task")["error"].max()
+    return pd.DataFrame(made).loc[[name for name in TASKS if name in set(rows["task"])]]

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
-from helpers.book import freshness, runner, sources
+from helpers.book import figures, freshness, runner, sources
 
 HEAD = "---\nkernelspec: {display_name: Python 3, language: python, name: python3}\n---\n"
 PARAMETERS = """```{code-cell} ipython3
@@ -68,3 +69,12 @@ def copy_of() -> Callable[..., Path]:
         return out
 
     return write
+
+
+@pytest.fixture
+def style():
+    """The book's style of figures; all that a test draws is gone after it."""
+    with plt.rc_context():
+        figures.use_style()
+        yield
+        plt.close("all")

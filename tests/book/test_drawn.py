@@ -16,12 +16,7 @@ from tests.book.drawings import named_bars, sheet, two_panels
 NARROW = drawn.NARROW["image/svg+xml"]
 
 
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.mark.parametrize("make", [two_panels, named_bars])

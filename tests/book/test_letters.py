@@ -3,15 +3,9 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from helpers.book import figures, letters
+from helpers.book import letters
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def test_letters_that_are_large_enough_stay():

@@ -4,17 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from helpers.book import figures, phones
+from helpers.book import phones
 from helpers.book.letters import HAND, too_small
 from tests.book.drawings import named_bars, sheet, two_panels
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def test_panels_stack_with_names_and_numbers_of_their_own():

@@ -254,6 +254,33 @@ def test_rows_that_are_lost_with_their_worker_are_computed_again(monkeypatch, ki
 
 
 @needs_dask
+def test_a_worker_gets_no_more_before_its_rows_are_here(monkeypatch):
+    """Else its death would cost the group that it computes, and that whose rows are on the way."""
+    given, now = [], SimpleNamespace(status="finished", result=lambda timeout: ("tcp://b", []))
+
+    def submit(*arguments, workers, allow_other_workers, **options):
+        given.append((*workers, allow_other_workers))
+        return SimpleNamespace(**vars(now), cancel=lambda force: None,
+                               add_done_callback=lambda back: None)  # fmt: skip
+
+    monkeypatch.setattr("distributed.get_client", lambda: SimpleNamespace(
+        scheduler=SimpleNamespace(address="tcp://here"), status="running",
+        nthreads=lambda: {"a": 1, "b": 2}, submit=submit,
+    ))  # fmt: skip
+    with Cluster() as cluster:
+        assert cluster.free() == 3
+        for number in (1, 2, 3):
+            cluster.submit(number, SimpleNamespace(packed=bytes, limit=None))
+        assert sorted(worker for worker, _ in given) == ["a", "b", "b"]
+        assert all(elsewhere for _, elsewhere in given), "another one takes it from a dead worker"
+        for number in (2, 1, 3):  # they are done, and this one's rows are here first
+            cluster._done.put((number, cluster._futures[number]))
+            assert cluster.wait(1.0) == [Event(number, "end")]
+            cluster.submit(10 + number, SimpleNamespace(packed=bytes, limit=None))
+            assert given[-1] == given[number - 1]
+
+
+@needs_dask
 @pytest.mark.timeout(120 + 30 * KILLS)
 def test_whoever_is_killed_no_stored_row_is_lost_or_computed_again(place):
     """Client, scheduler or a worker, by chance, whenever 20 more rows are there."""
@@ -332,7 +359,9 @@ def test_a_worker_with_other_code_is_refused_and_one_with_other_words_is_not(pla
 def test_a_scheduler_that_is_not_there_is_one_sentence(toy, tmp_path, monkeypatch):
     script = """
 import sys
+from helpers.sweep import cluster
 from helpers.sweep.command import main
+cluster._ANSWER = 2.0
 sys.exit(main(["run", "mixture_weight", "--profile", "smoke", "--device", "cpu", "--backend",
                "dask", "--store", sys.argv[1], *sys.argv[2:]]))
 """

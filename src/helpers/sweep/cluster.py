@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from asyncio import CancelledError
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +25,7 @@ from helpers.sweep.worker import Task
 from helpers.sweep.workers import START, Event, Pool
 
 _PAUSE = 1.0  # seconds between looks at the workers
+_ANSWER = 15.0  # seconds in which a scheduler has to answer
 _FETCH = 30.0  # seconds in which the rows of a group have to come from its worker
 _ENDING = ("closing", "closed", "failed")  # states of a worker
 _own = threading.local()
@@ -70,13 +72,14 @@ class Cluster:
                     "tcp://host:8786, or $DASK_SCHEDULER_ADDRESS"
                 )
             try:
-                self._client = distributed.Client(given, timeout="15s", set_as_default=False)
+                self._client = distributed.Client(given, timeout=_ANSWER, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 raise ValueError(f"no Dask scheduler answers at {given}") from error
             self.address, self._owned = given, True
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._futures: dict[int, Any] = {}
         self._bound: dict[int, set[str]] = {}  # to these workers, where not all would do
+        self._given: dict[int, str] = {}  # to this worker first
         self._threads: dict[str, int] = {}
         self._refused: dict[str, str] = {}
         self._looked, self._waiting = float("-inf"), False
@@ -130,7 +133,11 @@ class Cluster:
         return bool(self._threads.keys() - set(avoid))
 
     def submit(self, number: int, task: Task, avoid: frozenset[str] = frozenset()) -> None:
-        """Give a group to any worker but these."""
+        """Give a group to a worker with a free thread that is none of these.
+
+        A thread is free when the rows of its last group are here: a worker that were given the
+        next one before would take both with it. The scheduler alone does not wait for them.
+        """
 
         def there(packed: bytes, limit: float | None) -> tuple[str, list[tuple[str, Any]]]:
             # travels as it is, to tell a worker without the package from one with it
@@ -145,10 +152,18 @@ class Cluster:
 
         usable = self._threads.keys() - avoid
         bound = usable if avoid or self._refused else set()  # else those that come later do, too
+        taken = Counter(self._given.values())
+        first = max(usable, key=lambda worker: self._threads[worker] - taken[worker], default="")
         future = self._client.submit(
-            there, task.packed(), task.limit, workers=[*bound] or None, pure=False, retries=0
+            there,
+            task.packed(),
+            task.limit,
+            workers=[*bound] or [first] * bool(first) or None,
+            allow_other_workers=bool(first and not bound),  # when that one is gone
+            pure=False,
+            retries=0,
         )
-        self._futures[number] = future
+        self._futures[number], self._given[number] = future, first
         if bound:
             self._bound[number] = bound
         future.add_done_callback(lambda done: self._done.put((number, done)))
@@ -200,6 +215,7 @@ class Cluster:
     def stop(self, number: int) -> None:
         """End a group; nothing more is told about it."""
         self._bound.pop(number, None)
+        self._given.pop(number, None)
         if future := self._futures.pop(number, None):
             with suppress(Exception):
                 future.cancel(force=True)

@@ -37,7 +37,15 @@ def legible(figure: Figure, room: int = DESK) -> Figure:
     >>> 9 < legible(fig).axes[0].title.get_fontsize() < 12
     True
     """
-    figure = copied(figure) or figure
+    return enlarged(copied(figure) or figure, room)
+
+
+def enlarged(figure: Figure, room: int) -> Figure:
+    """The figure itself, changed as :func:`legible` changes its copy.
+
+    >>> enlarged(fig := Figure(), DESK) is fig
+    True
+    """
     for _ in range(3):  # larger letters may make a drawing wider
         small, least = too_small(figure, room)
         if not small:

@@ -19,8 +19,8 @@ from helpers.book.letters import (
     PAD,
     copied,
     drawn_width,
+    enlarged,
     folded,
-    legible,
     meet,
     too_small,
 )
@@ -71,7 +71,7 @@ def rearranged(figure: Figure) -> Figure | None:
     """
     if not too_small(figure, HAND)[0] or (kept := copied(figure)) is None:
         return None
-    if not _titles_meet(kept := legible(kept, HAND)):
+    if not _titles_meet(kept := enlarged(kept, HAND)):
         return kept
     grid = _grid(figure)
     if grid is None or any(_is_bar(ax) for ax in figure.axes):
@@ -99,7 +99,7 @@ def _in_blocks(figure: Figure, across: int) -> Figure:
     for ax, spec in where.items():
         block, column = divmod(spec.colspan.start, across)
         ax.set_subplotspec(places[block * rows + spec.rowspan.start, column])
-    return legible(made, HAND)
+    return enlarged(made, HAND)
 
 
 def stacked(figure: Figure) -> Figure | None:
@@ -111,20 +111,23 @@ def stacked(figure: Figure) -> Figure | None:
     """
     width, height = figure.get_size_inches()
     grid = _grid(figure)
-    if width <= PHONE or grid is None or copied(figure) is None:
-        return None
-    if len(_rows(_panels(figure), 1)) > _MOST:
+    if width <= PHONE or grid is None or len(_rows(_panels(figure), 1)) > _MOST:
         return None
     step = height / grid.nrows * (1 if grid.ncols > 1 else 0.9)
     for together in _TOGETHER:
-        if not _titles_meet(made := _in_rows(figure, together, step)):
+        made = _in_rows(figure, together, step)
+        if made is None or not _titles_meet(made):
             break
     return made
 
 
-def _in_rows(figure: Figure, together: int, step: float) -> Figure:
-    """A copy with plots and rows of pictures below each other; places were `step` inches high."""
-    made = copied(figure)
+def _in_rows(figure: Figure, together: int, step: float) -> Figure | None:
+    """A copy with plots and rows of pictures below each other; places were `step` inches high.
+
+    None for a figure that cannot be copied.
+    """
+    if (made := copied(figure)) is None:
+        return None
     shown = _panels(made)
     for ax in [ax for ax in made.axes if ax not in shown and not _is_bar(ax)]:
         ax.remove()
@@ -148,7 +151,7 @@ def _in_rows(figure: Figure, together: int, step: float) -> Figure:
         made.set_size_inches(PHONE, sum(heights))
         if drawn_width(made) <= PHONE + 2 * PAD:
             break
-    return legible(made, HAND)
+    return enlarged(made, HAND)
 
 
 def _is_bar(ax: Axes) -> bool:
@@ -214,8 +217,10 @@ def _titles(ax: Axes) -> list[Text]:
 
 def _titles_meet(figure: Figure) -> bool:
     """Whether titles of pictures lie on each other, or on those of the whole figure."""
-    figure.draw_without_rendering()
     pictures = [ax for ax in _panels(figure) if _is_picture(ax)]
+    if not pictures and len(figure.texts) < 2:
+        return False
+    figure.draw_without_rendering()
     return meet([*(text for ax in pictures for text in _titles(ax)), *figure.texts])
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import nbformat
 
-from tests.forks import Fork, share_rows
+from helpers.book.forks import Fork
+from tests.forks import share_rows
 
 LIMIT = 480  # seconds
 
@@ -36,6 +37,8 @@ def replay(notebook: Path, source: Path) -> list[Checked]:
 
 def _tell(there: Connection, notebook: str, source: str) -> None:
     """Execute what comes before the last checked cell, and tell what these say."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
+        del sys.modules[name]  # what a fork is made by is no part of the package in `source`
     sys.path.insert(0, source)
     os.environ |= {"PYTHONPATH": source, "MPLBACKEND": "agg"}  # for what chapters start, too
     os.chdir(Path(notebook).parent)

@@ -114,7 +114,7 @@ def _stage(args: argparse.Namespace) -> int:
                 refresh(copy, source)  # words alone may have changed
             if is_staged(copy, source, made_from(source, target, around)):
                 print(f"{shown(copy)}  current", flush=True)
-            elif failed := run((source.stem,), PUBLISHED, given, copy.parent, data_dir):
+            elif failed := run((source.stem,), PUBLISHED, given, copy.parent, data_dir, fork=True):
                 problems += failed
             else:  # running adds the results that were missing
                 mark_staged(copy, made_from(source, target, around))

@@ -141,8 +141,10 @@ def provenance(source: Path, profile: str, device: str) -> dict[str, Any]:
     return record
 
 
-def _kernel_manager() -> type:
+def _kernel_manager(fork: bool = False) -> type:
     """Kernels of this very Python, with encrypted sockets and with a log that is not our screen.
+
+    They are new processes, or forks of :mod:`helpers.book.forks` where those are the same.
 
     The second ends ipykernel's warning at every start, the third its traceback when interrupted;
     what cells write to stderr is in the notebook all the same.
@@ -151,9 +153,15 @@ def _kernel_manager() -> type:
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
+    from helpers.book import forks
+
+    spec = KernelSpec(**get_kernel_dict())
+    if fork and forks.as_fresh():
+        spec.metadata = {"kernel_provisioner": {"provisioner_name": forks.NAME}}
+
     class Manager(AsyncKernelManager):
         interrupted = False
-        kernel_spec = KernelSpec(**get_kernel_dict())
+        kernel_spec = spec
 
         def __init__(self, **kwargs: Any):
             kwargs.setdefault("transport_encryption", "auto")
@@ -184,10 +192,12 @@ def execute(
     profile: str,
     given: Mapping[str, Any] | None = None,
     data_dir: str | None = None,
+    fork: bool = False,
 ) -> Path:
     """Run one chapter into `out`; the previous copy stays unless the chapter ends well.
 
-    `given` holds parameters beside the profile. The kernel works in the project's root.
+    `given` holds parameters beside the profile. The kernel works in the project's root. To `fork`
+    it is faster where several chapters are run, and the same.
     Raises BookError for a parameter that is wrong, a cell that fails, an `out` that cannot be
     written.
     """
@@ -199,9 +209,12 @@ def execute(
     scratch = scratch_folder() / f"{source.stem}.ipynb"
     record = provenance(source, profile, device)  # of what runs, not of what is there afterwards
     write(load(source), scratch)
-    started, root, manager = time.monotonic(), str(project_root()), _kernel_manager()
+    started, root = time.monotonic(), str(project_root())
+    settings = kernel_environment(profile, data_dir) | {"BOOK_ROOT": root}
+    with environment(settings):
+        manager = _kernel_manager(fork)
     try:
-        with environment(kernel_environment(profile, data_dir) | {"BOOK_ROOT": root}):
+        with environment(settings):
             papermill.execute_notebook(
                 str(scratch),
                 str(scratch),
@@ -283,6 +296,7 @@ def run(
     given: Mapping[str, Any],
     out: Path | None = None,
     data_dir: str | None = None,
+    fork: bool = False,
 ) -> list[str]:
     """Run chapters one after the other; returns what went wrong, one paragraph a chapter.
 
@@ -314,7 +328,8 @@ def run(
     for source in chosen:
         started = time.monotonic()
         try:
-            made = execute(source, folder / f"{source.stem}.ipynb", profile, given, data_dir)
+            copy = folder / f"{source.stem}.ipynb"
+            made = execute(source, copy, profile, given, data_dir, fork)
         except BookError as error:
             problems.append(str(error))
             print(f"FAILED  {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,162 @@
+"""Kernels that have the libraries already: forks of one process that has imported them.
+
+To import torch, scipy, pandas, scikit-learn and matplotlib takes as long as many a chapter. Who
+runs all chapters has a server that does it once, in the environment of the kernels; each kernel is
+a fork of it, and imports this package itself.
+"""
+
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partialmethod
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning import LocalProvisioner
+
+NAME = "helpers-forks"  # of the provisioner, as in pyproject.toml
+# not the backend of notebooks: imported, it asks at once in which kernel it is
+LIBRARIES = [
+    "ipykernel.kernelapp", "matplotlib.pyplot", "nbformat", "pandas", "scipy.optimize",
+    "scipy.sparse.linalg", "scipy.special", "scipy.stats", "sklearn.linear_model",
+    "sklearn.metrics", "sklearn.model_selection", "torch", "torch.func", "torchvision.models",
+]  # fmt: skip
+_server: dict[str, str] = {}  # the environment in which it began
+
+
+class Fork:
+    """A process that calls a function with one end of a pipe, and has the other.
+
+    Args:
+        function: called as ``function(there, *arguments)``; it and its arguments are pickled.
+    """
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        # on a Mac, not every library survives a fork: there, each process imports its own
+        kind = "forkserver" if sys.platform == "linux" else "spawn"
+        processes = multiprocessing.get_context(kind)
+        processes.set_forkserver_preload(LIBRARIES)
+        if not _server:
+            _server.update(os.environ)
+        self.pipe, there = processes.Pipe(duplex=False)
+        self.process = processes.Process(target=_begin, args=(function, there, *arguments))
+        self.process.start()
+        there.close()
+        # leads a group of its own from here on: who ends the group does not end us
+        assert self.pipe.recv() == self.process.pid
+
+    def close(self) -> None:
+        """End it, and what it has started."""
+        self.pipe.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+
+def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
+    os.setsid()
+    there.send(os.getpid())
+    threading.Thread(target=_end_with, args=[there.fileno()], daemon=True).start()
+    function(there, *arguments)
+
+
+def _end_with(pipe: int) -> None:
+    """End this process, and what it has started, when nobody reads from a pipe any more.
+
+    The server would not: it ends when the last of its forks has.
+    """
+    reader = select.poll()
+    reader.register(pipe, 0)  # that it is gone is told unasked
+    reader.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def as_fresh() -> bool:
+    """Whether a fork is now what a new process would be: elsewhere than on Linux, it is none.
+
+    The libraries have read the environment in which the server began.
+    """
+    return sys.platform == "linux" and _server in ({}, dict(os.environ))
+
+
+class Kernel:
+    """The process of a kernel, with what jupyter_client uses of `subprocess.Popen`.
+
+    Args:
+        words: the command that would start it.
+        cwd, env: folder and environment.
+        log: where it writes what is meant for a screen.
+        prepare: called in it before it begins.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(
+        self,
+        words: list[str],
+        cwd: str | None,
+        env: Mapping[str, str],
+        log: str = os.devnull,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        told = words[words.index("-f") :]
+        self._fork = Fork(_serve, told, str(cwd or os.getcwd()), dict(env), log, prepare)
+        self.pid = self._fork.process.pid
+
+    def poll(self) -> int | None:
+        """Its exit status; None as long as it runs."""
+        return self._fork.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end; its exit status."""
+        self._fork.process.join(timeout)
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    kill = partialmethod(send_signal, number=signal.SIGKILL)
+    terminate = partialmethod(send_signal, number=signal.SIGTERM)
+
+
+def _serve(
+    there: Connection,
+    words: list[str],
+    cwd: str,
+    env: dict[str, str],
+    log: str,
+    prepare: Callable[[], None] | None,
+) -> None:
+    from ipykernel import kernelapp
+
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
+    # as in the environment of the kernels: not from the folder of whoever started the server
+    own = str(Path(__file__).resolve().parents[2])
+    sys.path[:] = [own, *(place for place in sys.path if place not in ("", own, os.getcwd()))]
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ |= env | {"JPY_PARENT_PID": str(os.getppid())}  # the server
+    if prepare:
+        prepare()
+    sys.argv[1:] = words
+    kernelapp.launch_new_instance()
+
+
+class Provisioner(LocalProvisioner):
+    """Forks the kernels of the specifications that name it."""
+
+    async def launch_kernel(self, cmd: list[str], **how: Any) -> KernelConnectionInfo:
+        """Start a kernel by the command that would start it as a new process."""
+        self.process = Kernel(cmd, how.get("cwd"), how["env"], how["stderr"].name)
+        self.pid = self.pgid = self.process.pid
+        self.cwd = how.get("cwd", Path.cwd())
+        return self.connection_info

@@ -1,0 +1,103 @@
+"""Forked kernels: what comes out is what new processes give, and they end as those do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+
+from helpers.book import forks
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked there alone")
+WHERE = """
+import os, sys
+print("torch" in sys.modules, os.getppid())
+"""
+WHAT = r"""
+import helpers, matplotlib, torch
+from helpers.book import figures
+figures.use_style()
+print(helpers.__file__, sys.executable, sys.flags, sys.path, os.getcwd(), __name__)
+print(torch.get_num_threads(), *(f"{k}={v}" for k, v in matplotlib.rcParams.items()), sep="\n")
+own = ("JPY_", "IPYTHONDIR", "JUPYTER_RUNTIME", "BOOK_RESULTS")  # of each run
+print(*sorted(f"{k}={v}" for k, v in os.environ.items() if not k.startswith(own)), sep="\n")
+print(torch.randn(500, 500, generator=torch.Generator().manual_seed(0)).double().inverse().sum())
+matplotlib.pyplot.subplots()[1].plot([1, 2])
+1 / 3
+"""
+
+
+def started(*arguments: str, folder) -> subprocess.Popen:
+    """A command of the book in a toy project."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "helpers.book", *arguments], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def said(path) -> list[str]:
+    """What the last two cells of an executed chapter show."""
+    shown = []
+    for cell in nbformat.read(path, 4).cells[-2:]:
+        shown.append("".join(one.get("text") or str(one.data) for one in cell.outputs))
+    return shown
+
+
+@linux
+def test_chapters_come_out_of_forks_as_out_of_new_processes(project, put):
+    (project / "book" / "results").mkdir()
+    put("01-a", WHERE, WHAT)
+    put("02-b", WHERE, WHAT)
+    staging = started("stage", "--device", "cpu", folder=project)
+    assert staging.communicate(timeout=200)[1] == "" and staging.returncode == 0
+    run = started("run", "--profile", "laptop", "--out", "fresh", folder=project)
+    assert run.communicate(timeout=200)[1] == "" and run.returncode == 0
+    made, fresh = project / "_build" / "book" / "chapters", project / "fresh"
+    (where, first), (same, second) = said(made / "01-a.ipynb"), said(made / "02-b.ipynb")
+    assert where == same and where.startswith("True "), "forks of one server with its libraries"
+    own = [said(fresh / f"{name}.ipynb") for name in ("01-a", "02-b")]
+    assert all(where.startswith("False ") for where, _ in own)
+    assert first == second == own[0][1] == own[1][1] and "<svg" in first
+
+
+@linux
+def test_a_fork_that_dies_is_told_and_the_next_chapter_runs(project, put):
+    (project / "book" / "results").mkdir()
+    put("01-a", WHERE, "os.kill(os.getpid(), 9)")
+    put("02-b", WHERE, "print('well')")
+    staging = started("stage", "--device", "cpu", folder=project)
+    _, err = staging.communicate(timeout=200)
+    assert staging.returncode == 1
+    assert "01-a stopped at code cell 4" in err and "the death of its kernel" in err
+    assert said(project / "_build" / "book" / "chapters" / "02-b.ipynb")[1] == "well\n"
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_stage_that_is_ended(project, put, number):
+    (project / "book" / "results").mkdir()
+    put("01-a", WHERE, "open('begun', 'w').close()\nimport time\ntime.sleep(300)")
+    staging = started("stage", "--device", "cpu", folder=project)
+    until = time.monotonic() + 100
+    while not (project / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    below = psutil.Process(staging.pid).children(recursive=True)
+    assert len(below) >= 2, "the server, and a fork of it"
+    staging.send_signal(number)
+    staging.communicate(timeout=60)
+    assert staging.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert psutil.wait_procs(below, timeout=20)[1] == []
+
+
+def test_libraries_that_have_read_another_environment_are_not_forked(monkeypatch):
+    monkeypatch.setattr(forks, "_server", {})
+    assert forks.as_fresh() == (sys.platform == "linux")
+    monkeypatch.setattr(forks, "_server", dict(os.environ))
+    assert forks.as_fresh() == (sys.platform == "linux")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert not forks.as_fresh()

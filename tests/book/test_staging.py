@@ -39,7 +39,7 @@ def staged(project, put, capfd, monkeypatch):
     Executing is left out: what it writes does not matter here.
     """
 
-    def execute(source, out, profile, given, data_dir):
+    def execute(source, out, profile, *more):
         nb = sources.load(source)
         nb.metadata["book"] = runner.provenance(source, profile, "cpu")
         sources.write(nb, out)

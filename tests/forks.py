@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from helpers.book.forks import Kernel
+from helpers.book.forks import LIBRARIES, Kernel
 
+# the checks of replays are numbers, whatever width pandas has for tables
+LIBRARIES += ["pandas", "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection"]
 # names the folder with the tables of this run of the tests
 ROWS = "BOOK_ROWS_OF_TESTS"
 

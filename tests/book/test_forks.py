@@ -18,7 +18,7 @@ import os, sys
 print("torch" in sys.modules, os.getppid())
 """
 WHAT = r"""
-import helpers, matplotlib, torch
+import helpers, matplotlib, pandas, torch
 from helpers.book import figures
 figures.use_style()
 print(helpers.__file__, sys.executable, sys.flags, sys.path, os.getcwd(), __name__)
@@ -27,7 +27,7 @@ own = ("JPY_", "IPYTHONDIR", "JUPYTER_RUNTIME", "BOOK_RESULTS")  # of each run
 print(*sorted(f"{k}={v}" for k, v in os.environ.items() if not k.startswith(own)), sep="\n")
 print(torch.randn(500, 500, generator=torch.Generator().manual_seed(0)).double().inverse().sum())
 matplotlib.pyplot.subplots()[1].plot([1, 2])
-1 / 3
+pandas.DataFrame([range(40)])
 """
 
 
@@ -49,32 +49,26 @@ def said(path) -> list[str]:
 
 
 @linux
-def test_chapters_come_out_of_forks_as_out_of_new_processes(project, put):
+def test_chapters_come_out_of_forks_as_out_of_new_processes_and_one_that_dies_is_told(project, put):
     (project / "book" / "results").mkdir()
     put("01-a", WHERE, WHAT)
-    put("02-b", WHERE, WHAT)
+    put("02-dies", WHERE, "os.kill(os.getpid(), 9)")
+    put("03-c", WHERE, WHAT)
     staging = started("stage", "--device", "cpu", folder=project)
-    assert staging.communicate(timeout=200)[1] == "" and staging.returncode == 0
-    run = started("run", "--profile", "laptop", "--out", "fresh", folder=project)
-    assert run.communicate(timeout=200)[1] == "" and run.returncode == 0
-    made, fresh = project / "_build" / "book" / "chapters", project / "fresh"
-    (where, first), (same, second) = said(made / "01-a.ipynb"), said(made / "02-b.ipynb")
-    assert where == same and where.startswith("True "), "forks of one server with its libraries"
-    own = [said(fresh / f"{name}.ipynb") for name in ("01-a", "02-b")]
-    assert all(where.startswith("False ") for where, _ in own)
-    assert first == second == own[0][1] == own[1][1] and "<svg" in first
-
-
-@linux
-def test_a_fork_that_dies_is_told_and_the_next_chapter_runs(project, put):
-    (project / "book" / "results").mkdir()
-    put("01-a", WHERE, "os.kill(os.getpid(), 9)")
-    put("02-b", WHERE, "print('well')")
-    staging = started("stage", "--device", "cpu", folder=project)
-    _, err = staging.communicate(timeout=200)
+    out, err = staging.communicate(timeout=200)
+    assert [line.partition("  ")[0] for line in out.splitlines()] == [
+        f"_build/book/chapters/{name}.ipynb" for name in ("01-a", "03-c")
+    ]
+    assert "02-dies stopped at code cell 4" in err and "the death of its kernel" in err
     assert staging.returncode == 1
-    assert "01-a stopped at code cell 4" in err and "the death of its kernel" in err
-    assert said(project / "_build" / "book" / "chapters" / "02-b.ipynb")[1] == "well\n"
+    run = started("run", "01", "--profile", "laptop", "--out", "fresh", folder=project)
+    assert run.communicate(timeout=200)[1] == "" and run.returncode == 0
+    made = project / "_build" / "book" / "chapters"
+    (where, first), (same, third) = said(made / "01-a.ipynb"), said(made / "03-c.ipynb")
+    assert where == same and where.startswith("True "), "forks of one server with its libraries"
+    where, fresh = said(project / "fresh" / "01-a.ipynb")
+    assert where.startswith("False ")
+    assert first == third == fresh and "<svg" in first
 
 
 @linux

@@ -1,8 +1,8 @@
 """Kernels that have the libraries already: forks of one process that has imported them.
 
-To import torch, scipy, pandas, scikit-learn and matplotlib takes as long as many a chapter. Who
-runs all chapters has a server that does it once, in the environment of the kernels; each kernel is
-a fork of it, and imports this package itself.
+To import torch, scipy and matplotlib takes as long as many a chapter. Who runs all chapters has a
+server that does it once, in the environment of the kernels; each kernel is a fork of it, and
+imports this package itself.
 """
 
 import multiprocessing
@@ -22,11 +22,12 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
 NAME = "helpers-forks"  # of the provisioner, as in pyproject.toml
-# not the backend of notebooks: imported, it asks at once in which kernel it is
+# neither the backend of notebooks nor pandas, which scikit-learn imports: they look at once whether
+# they are in a kernel
 LIBRARIES = [
-    "ipykernel.kernelapp", "matplotlib.pyplot", "nbformat", "pandas", "scipy.optimize",
-    "scipy.sparse.linalg", "scipy.special", "scipy.stats", "sklearn.linear_model",
-    "sklearn.metrics", "sklearn.model_selection", "torch", "torch.func", "torchvision.models",
+    "ipykernel.kernelapp", "matplotlib.pyplot", "nbformat", "scipy.optimize",
+    "scipy.sparse.linalg", "scipy.special", "scipy.stats", "torch", "torch.func",
+    "torchvision.models",
 ]  # fmt: skip
 _server: dict[str, str] = {}  # the environment in which it began
 
@@ -144,11 +145,12 @@ def _serve(
     sys.path[:] = [own, *(place for place in sys.path if place not in ("", own, os.getcwd()))]
     os.chdir(cwd)
     os.environ.clear()
-    os.environ |= env | {"JPY_PARENT_PID": str(os.getppid())}  # the server
+    os.environ |= env
     if prepare:
         prepare()
     sys.argv[1:] = words
-    kernelapp.launch_new_instance()
+    # its parent is the server, which has read a variable for this before there was a kernel
+    kernelapp.launch_new_instance(parent_handle=os.getppid())
 
 
 class Provisioner(LocalProvisioner):

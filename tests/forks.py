@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers.book.forks import LIBRARIES, Kernel
 
-# the checks of replays are numbers, whatever width pandas has for tables
+# pandas decides when it is imported how wide tables are printed; the checks of replays are numbers
 LIBRARIES += ["pandas", "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection"]
 # names the folder with the tables of this run of the tests
 ROWS = "BOOK_ROWS_OF_TESTS"

@@ -15,13 +15,17 @@ from helpers.book import forks
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked there alone")
 WHERE = """
 import os, sys
+from ipykernel import get_connection_file
 print("torch" in sys.modules, os.getppid())
 """
 WHAT = r"""
+import multiprocessing
 import helpers, matplotlib, pandas, torch
+print("encrypted:", "curve" in open(get_connection_file()).read())
 from helpers.book import figures
 figures.use_style()
-print(helpers.__file__, sys.executable, sys.flags, sys.path, os.getcwd(), __name__)
+print(helpers.__file__, sys.executable, sys.flags, sys.path, os.getcwd(), __name__,
+      multiprocessing.get_start_method())
 print(torch.get_num_threads(), *(f"{k}={v}" for k, v in matplotlib.rcParams.items()), sep="\n")
 own = ("JPY_", "IPYTHONDIR", "JUPYTER_RUNTIME", "BOOK_RESULTS")  # of each run
 print(*sorted(f"{k}={v}" for k, v in os.environ.items() if not k.startswith(own)), sep="\n")
@@ -31,10 +35,12 @@ pandas.DataFrame([range(40)])
 """
 
 
-def started(*arguments: str, folder) -> subprocess.Popen:
+def started(*arguments: str, folder, **settings: str) -> subprocess.Popen:
     """A command of the book in a toy project."""
     return subprocess.Popen(
         [sys.executable, "-m", "helpers.book", *arguments], cwd=folder, text=True,
+        env=settings | {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", *settings)},
+        start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -46,6 +52,14 @@ def said(path) -> list[str]:
     for cell in nbformat.read(path, 4).cells[-2:]:
         shown.append("".join(one.get("text") or str(one.data) for one in cell.outputs))
     return shown
+
+
+def comes(condition) -> bool:
+    """Whether something is so within 100 seconds."""
+    until = time.monotonic() + 100
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
 
 
 @linux
@@ -75,23 +89,57 @@ def test_chapters_come_out_of_forks_as_out_of_new_processes_and_one_that_dies_is
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_of_a_stage_that_is_ended(project, put, number):
     (project / "book" / "results").mkdir()
-    put("01-a", WHERE, "open('begun', 'w').close()\nimport time\ntime.sleep(300)")
+    put("01-a", "open('begun', 'w').close()\nimport time\ntime.sleep(300)")
     staging = started("stage", "--device", "cpu", folder=project)
-    until = time.monotonic() + 100
-    while not (project / "begun").exists() and time.monotonic() < until:
-        time.sleep(0.1)
+    assert comes((project / "begun").exists)
     below = psutil.Process(staging.pid).children(recursive=True)
-    assert len(below) >= 2, "the server, and a fork of it"
+    assert len(below) >= 3, "the server, a fork of it, and what counts their resources"
     staging.send_signal(number)
     staging.communicate(timeout=60)
     assert staging.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     assert psutil.wait_procs(below, timeout=20)[1] == []
 
 
-def test_libraries_that_have_read_another_environment_are_not_forked(monkeypatch):
+@linux
+def test_an_interrupt_while_libraries_are_imported_leaves_no_traceback(project, put):
+    (project / "book" / "results").mkdir()
+    put("01-a", "print('too late')")
+    staging = started("stage", "--device", "cpu", folder=project)
+    assert comes(lambda: len(psutil.Process(staging.pid).children()) == 2)
+    below = psutil.Process(staging.pid).children(recursive=True)
+    os.killpg(staging.pid, signal.SIGINT)  # as a terminal does
+    _, err = staging.communicate(timeout=100)
+    assert staging.returncode == 130, err
+    assert err.splitlines()[-1].startswith("Interrupted") and "Traceback" not in err, err
+    assert psutil.wait_procs(below, timeout=20)[1] == []
+
+
+def test_where_a_fork_would_be_another_process_there_is_none(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["", forks._OWN, sys.prefix])
+    monkeypatch.setattr(sys, "warnoptions", [])
     monkeypatch.setattr(forks, "_server", {})
-    assert forks.as_fresh() == (sys.platform == "linux")
+    here = sys.platform == "linux"
+    assert forks.as_fresh() == here, "the server has not begun"
     monkeypatch.setattr(forks, "_server", dict(os.environ))
-    assert forks.as_fresh() == (sys.platform == "linux")
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert forks.as_fresh() == here, "it has, as it would now"
+    with monkeypatch.context() as other:
+        other.setenv("OMP_NUM_THREADS", "7")
+        assert not forks.as_fresh()
+    with monkeypatch.context() as other:
+        other.setattr(sys, "path", ["/elsewhere"])
+        assert not forks.as_fresh()
+    monkeypatch.setattr(sys, "warnoptions", ["error"])
     assert not forks.as_fresh()
+
+
+@linux
+def test_without_a_place_for_the_socket_of_the_server_kernels_are_new_processes(project, put):
+    (project / "book" / "results").mkdir()
+    put("01-a", WHERE)
+    place = project / ("long" * 25)
+    place.mkdir()
+    staging = started("stage", "--device", "cpu", folder=project, TMPDIR=str(place))
+    out, err = staging.communicate(timeout=100)
+    assert staging.returncode == 0, err
+    made = project / "_build" / "book" / "chapters" / "01-a.ipynb"
+    assert said(made)[1].startswith("False "), out

@@ -258,7 +258,7 @@ def test_a_worker_gets_no_more_before_its_rows_are_here(monkeypatch):
     """Else its death would cost the group that it computes, and that whose rows are on the way."""
     given, now = [], SimpleNamespace(status="finished", result=lambda timeout: ("tcp://b", []))
 
-    def submit(*arguments, workers, allow_other_workers, **options):
+    def submit(*arguments, workers=(), allow_other_workers=False, **options):
         given.append((*workers, allow_other_workers))
         return SimpleNamespace(**vars(now), cancel=lambda force: None,
                                add_done_callback=lambda back: None)  # fmt: skip
@@ -278,6 +278,11 @@ def test_a_worker_gets_no_more_before_its_rows_are_here(monkeypatch):
             assert cluster.wait(1.0) == [Event(number, "end")]
             cluster.submit(10 + number, SimpleNamespace(packed=bytes, limit=None))
             assert given[-1] == given[number - 1]
+        cluster.submit(20, SimpleNamespace(packed=bytes, limit=None), frozenset("a"))
+        assert given[-1] == ("b", False), "where not all would do, it goes to no other"
+        cluster._threads = {"c": 1}  # the others are dead, and who has their groups is not known
+        cluster.submit(21, SimpleNamespace(packed=bytes, limit=None))
+        assert given[-1] == (False,), "the scheduler knows"
 
 
 @needs_dask

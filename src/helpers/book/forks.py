@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partialmethod
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
 NAME = "helpers-forks"  # of the provisioner, as in pyproject.toml
-# neither the backend of notebooks nor pandas, which scikit-learn imports: they look at once whether
-# they are in a kernel
+# neither the backend of notebooks nor pandas: what they do is decided when they are imported, by
+# whether they are in a kernel; nor scikit-learn, which imports pandas
 LIBRARIES = [
     "ipykernel.kernelapp", "matplotlib.pyplot", "nbformat", "scipy.optimize",
     "scipy.sparse.linalg", "scipy.special", "scipy.stats", "torch", "torch.func",
     "torchvision.models",
 ]  # fmt: skip
+_OWN = str(Path(__file__).resolve().parents[2])  # where this package is imported from
 _server: dict[str, str] = {}  # the environment in which it began
 
 
@@ -37,6 +39,9 @@ class Fork:
 
     Args:
         function: called as ``function(there, *arguments)``; it and its arguments are pickled.
+
+    Raises:
+        RuntimeError: the server has ended.
     """
 
     def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -48,10 +53,18 @@ class Fork:
             _server.update(os.environ)
         self.pipe, there = processes.Pipe(duplex=False)
         self.process = processes.Process(target=_begin, args=(function, there, *arguments))
-        self.process.start()
-        there.close()
-        # leads a group of its own from here on: who ends the group does not end us
-        assert self.pipe.recv() == self.process.pid
+        # Ctrl-C is for us: the server heeds it as long as it imports the libraries. To start the
+        # tracker, which it does first, would let signals through again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+            there.close()
+            self.pipe.recv()  # it leads a group of its own: who ends that does not end us
+        except EOFError as error:
+            raise RuntimeError("the process that kernels are forked from has ended") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def close(self) -> None:
         """End it, and what it has started."""
@@ -63,7 +76,8 @@ class Fork:
 
 def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
     os.setsid()
-    there.send(os.getpid())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    there.send("begun")
     threading.Thread(target=_end_with, args=[there.fileno()], daemon=True).start()
     function(there, *arguments)
 
@@ -80,11 +94,19 @@ def _end_with(pipe: int) -> None:
 
 
 def as_fresh() -> bool:
-    """Whether a fork is now what a new process would be: elsewhere than on Linux, it is none.
+    """Whether a kernel that is forked now would be as one in a new process.
 
-    The libraries have read the environment in which the server began.
+    On Linux it is, apart from what is registered to run at its end, if the libraries have been
+    imported in this very environment, and this process has no settings that it would hand on.
     """
-    return sys.platform == "linux" and _server in ({}, dict(os.environ))
+    usual = ("", _OWN, os.getcwd())
+    foreign = [
+        place
+        for place in sys.path
+        if place not in usual and not place.startswith((sys.prefix, sys.base_prefix))
+    ]
+    plain = not (foreign or sys.flags.optimize or sys.warnoptions)
+    return sys.platform == "linux" and plain and _server in ({}, dict(os.environ))
 
 
 class Kernel:
@@ -140,9 +162,9 @@ def _serve(
     from ipykernel import kernelapp
 
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
-    # as in the environment of the kernels: not from the folder of whoever started the server
-    own = str(Path(__file__).resolve().parents[2])
-    sys.path[:] = [own, *(place for place in sys.path if place not in ("", own, os.getcwd()))]
+    # as in a new process: not the folder of whoever started the server, nor what made this fork
+    sys.path[:] = [_OWN, *(place for place in sys.path if place not in ("", _OWN, os.getcwd()))]
+    multiprocessing.set_start_method(None, force=True)
     os.chdir(cwd)
     os.environ.clear()
     os.environ |= env
@@ -157,8 +179,14 @@ class Provisioner(LocalProvisioner):
     """Forks the kernels of the specifications that name it."""
 
     async def launch_kernel(self, cmd: list[str], **how: Any) -> KernelConnectionInfo:
-        """Start a kernel by the command that would start it as a new process."""
-        self.process = Kernel(cmd, how.get("cwd"), how["env"], how["stderr"].name)
+        """Start a kernel by the command that would start it as a new process.
+
+        It is one where the server has no place for its socket: the path of `$TMPDIR` may be long.
+        """
+        try:
+            self.process = Kernel(cmd, how.get("cwd"), how["env"], how["stderr"].name)
+        except OSError:
+            return await super().launch_kernel(cmd, **how)
         self.pid = self.pgid = self.process.pid
         self.cwd = how.get("cwd", Path.cwd())
         return self.connection_info

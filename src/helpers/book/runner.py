@@ -144,10 +144,9 @@ def provenance(source: Path, profile: str, device: str) -> dict[str, Any]:
 def _kernel_manager(fork: bool = False) -> type:
     """Kernels of this very Python, with encrypted sockets and with a log that is not our screen.
 
-    They are new processes, or forks of :mod:`helpers.book.forks` where those are the same.
-
     The second ends ipykernel's warning at every start, the third its traceback when interrupted;
-    what cells write to stderr is in the notebook all the same.
+    what cells write to stderr is in the notebook all the same. They are new processes, or forks
+    of :mod:`helpers.book.forks` where those are the same.
     """
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
@@ -157,7 +156,7 @@ def _kernel_manager(fork: bool = False) -> type:
 
     spec = KernelSpec(**get_kernel_dict())
     if fork and forks.as_fresh():
-        spec.metadata = {"kernel_provisioner": {"provisioner_name": forks.NAME}}
+        spec.metadata |= {"kernel_provisioner": {"provisioner_name": forks.NAME}}
 
     class Manager(AsyncKernelManager):
         interrupted = False
@@ -196,8 +195,8 @@ def execute(
 ) -> Path:
     """Run one chapter into `out`; the previous copy stays unless the chapter ends well.
 
-    `given` holds parameters beside the profile. The kernel works in the project's root. To `fork`
-    it is faster where several chapters are run, and the same.
+    `given` holds parameters beside the profile. The kernel works in the project's root. With `fork`
+    it is forked from a process that has the libraries: faster for several chapters, and the same.
     Raises BookError for a parameter that is wrong, a cell that fails, an `out` that cannot be
     written.
     """

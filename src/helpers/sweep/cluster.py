@@ -133,10 +133,11 @@ class Cluster:
         return bool(self._threads.keys() - set(avoid))
 
     def submit(self, number: int, task: Task, avoid: frozenset[str] = frozenset()) -> None:
-        """Give a group to a worker with a free thread that is none of these.
+        """Give a group to any worker but these, first to one with a free thread.
 
-        A thread is free when the rows of its last group are here: a worker that were given the
-        next one before would take both with it. The scheduler alone does not wait for them.
+        A thread is free when the rows of its last group are here: were its worker given the next
+        one before, its death would cost both. The scheduler does not wait for that; where it has
+        to leave workers out, it chooses among the others.
         """
 
         def there(packed: bytes, limit: float | None) -> tuple[str, list[tuple[str, Any]]]:
@@ -150,22 +151,18 @@ class Cluster:
                 return where, [("refused", f"{type(error).__name__}: {error}")]
             return where, cluster.compute(packed, limit)
 
-        usable = self._threads.keys() - avoid
-        bound = usable if avoid or self._refused else set()  # else those that come later do, too
+        usable, where = self._threads.keys() - avoid, dict[str, Any]()
         taken = Counter(self._given.values())
-        first = max(usable, key=lambda worker: self._threads[worker] - taken[worker], default="")
+        if usable and (avoid or self._refused):  # else those that come later do, too
+            where["workers"], self._bound[number] = [*usable], usable
+        elif usable and taken.keys() <= usable:  # who has the groups of a dead one is not known
+            first = max(usable, key=lambda worker: self._threads[worker] - taken[worker])
+            where |= {"workers": [first], "allow_other_workers": True}
+            self._given[number] = first
         future = self._client.submit(
-            there,
-            task.packed(),
-            task.limit,
-            workers=[*bound] or [first] * bool(first) or None,
-            allow_other_workers=bool(first and not bound),  # when that one is gone
-            pure=False,
-            retries=0,
+            there, task.packed(), task.limit, **where, pure=False, retries=0
         )
-        self._futures[number], self._given[number] = future, first
-        if bound:
-            self._bound[number] = bound
+        self._futures[number] = future
         future.add_done_callback(lambda done: self._done.put((number, done)))
 
     def wait(self, seconds: float) -> list[Event]:

@@ -29,8 +29,8 @@ class Bug(NamedTuple):
 
 
 # In most slow chapters the bug is in what judges rows, not in an experiment: then those that the
-# replay by nbval has computed are used. Their checks are thus shown to notice a wrong judge alone;
-# the faster ones, and 14, 15, 18 and 90, are shown to notice a wrong experiment.
+# replay by nbval has computed are used, and the checks are shown to notice a wrong judge alone.
+# Those of 02, 05, 14, 15, 18, 20 to 22, 24, 26 to 28 and 90 notice a wrong experiment.
 BUGS = {
     "the sign of the outputs in the AUC": Bug(
         "01-setting", "probes.accuracy", "auc", "1 - do()"

@@ -68,7 +68,7 @@ def test_chapters_come_out_of_forks_as_out_of_new_processes_and_one_that_dies_is
     put("01-a", WHERE, WHAT)
     put("02-dies", WHERE, "os.kill(os.getpid(), 9)")
     put("03-c", WHERE, WHAT)
-    staging = started("stage", "--device", "cpu", folder=project)
+    staging = started("stage", "--device", "cpu", "--jobs", "1", folder=project)
     out, err = staging.communicate(timeout=200)
     assert [line.partition("  ")[0] for line in out.splitlines()] == [
         f"_build/book/chapters/{name}.ipynb" for name in ("01-a", "03-c")
@@ -86,18 +86,41 @@ def test_chapters_come_out_of_forks_as_out_of_new_processes_and_one_that_dies_is
 
 
 @linux
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_of_a_stage_that_is_ended(project, put, number):
+@pytest.mark.parametrize(
+    ("chapters", "number"),
+    [(1, signal.SIGINT), (1, signal.SIGKILL),
+     (2, signal.SIGINT), (2, signal.SIGTERM), (2, signal.SIGKILL)],
+)  # fmt: skip
+def test_nothing_is_left_of_a_stage_that_is_ended(project, put, chapters, number):
+    """Two chapters run at once: neither goes on before the other has begun."""
     (project / "book" / "results").mkdir()
-    put("01-a", "open('begun', 'w').close()\nimport time\ntime.sleep(300)")
-    staging = started("stage", "--device", "cpu", folder=project)
-    assert comes((project / "begun").exists)
+    for k in range(chapters):
+        put(f"0{k}-a", f"open('begun{k}', 'w').close()\nimport time\ntime.sleep(300)")
+    staging = started("stage", "--device", "cpu", "--jobs", "2", folder=project)
+    assert comes(lambda: len([*project.glob("begun?")]) == chapters)
     below = psutil.Process(staging.pid).children(recursive=True)
-    assert len(below) >= 3, "the server, a fork of it, and what counts their resources"
+    least = {1: 3, 2: 7}[chapters]
+    assert len(below) >= least, "servers, forks of them, who runs them, what counts resources"
     staging.send_signal(number)
-    staging.communicate(timeout=60)
-    assert staging.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    _, err = staging.communicate(timeout=60)
+    assert staging.returncode == (-number if number == signal.SIGKILL else 130), err
+    assert "Traceback" not in err
     assert psutil.wait_procs(below, timeout=20)[1] == []
+
+
+@linux
+def test_a_chapter_whose_process_is_killed_is_told_and_the_others_are_run(project, put):
+    (project / "book" / "results").mkdir()
+    put("01-a", "import os, psutil\npsutil.Process(os.getppid()).parent().kill()")
+    put("02-b", "print('b')")
+    put("03-c", "print('c')")
+    staging = started("stage", "--device", "cpu", "--jobs", "2", folder=project)
+    out, err = staging.communicate(timeout=200)
+    assert staging.returncode == 1
+    assert err.splitlines()[-1] == "FAILED  01-a: its process has ended: killed?", err
+    assert sorted(line.partition("  ")[0] for line in out.splitlines()) == [
+        f"_build/book/chapters/{name}.ipynb" for name in ("02-b", "03-c")
+    ]
 
 
 @linux

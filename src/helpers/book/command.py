@@ -18,7 +18,10 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+from helpers.book.children import side_by_side, usual_lanes
 from helpers.book.freshness import edition, protect, refresh, stale, staleness
 from helpers.book.runner import device_of, environment, run
 from helpers.book.site import build, is_staged, made_from, mark_staged, stage, surroundings
@@ -56,11 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     p = add(_stage, "run what is not current in a copy of book/")
     p.add_argument("--device", default="auto")
     p.add_argument("--data-dir", default="")
+    jobs = {"default": usual_lanes(), "help": "chapters side by side (here: %(default)s)"}
+    p.add_argument("--jobs", type=_count, **jobs)
     p = add(_build, "render the site")
     p.add_argument("--staged", action="store_true", help="from _build/book instead of book/")
     p.add_argument("--out", type=expanded, help="folder of the site, instead of _build/html")
     add(_clean, "remove _build")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -107,18 +118,32 @@ def _stage(args: argparse.Namespace) -> int:
     copies = {target / "chapters" / f"{source.stem}.ipynb": source for source in sources()}
     protect(copies)
     given = {"device": args.device} if args.device != "auto" else {}
-    around, problems = surroundings(device_of(args.device), data_dir), []
+    around, todo, failed = surroundings(device_of(args.device), data_dir), [], False
     with environment({"BOOK_RESULTS": str(target / "results")}):
         for copy, source in copies.items():
             if staleness(copy, source):
                 refresh(copy, source)  # words alone may have changed
             if is_staged(copy, source, made_from(source, target, around)):
                 print(f"{shown(copy)}  current", flush=True)
-            elif failed := run((source.stem,), PUBLISHED, given, copy.parent, data_dir, fork=True):
-                problems += failed
-            else:  # running adds the results that were missing
-                mark_staged(copy, made_from(source, target, around))
-    return bool(problems)
+            else:
+                todo.append(source.stem)
+        work = partial(_stage_one, target=target, around=around, given=given, data_dir=data_dir)
+        for name, problems in side_by_side(work, todo, args.jobs):
+            if problems is None:
+                print(f"FAILED  {name}: its process has ended: killed?", file=sys.stderr)
+            failed |= problems != []
+    return failed
+
+
+def _stage_one(
+    name: str, target: Path, around: str, given: dict[str, str], data_dir: str | None
+) -> list[str]:
+    """Run one chapter of the staged book; returns what went wrong."""
+    (source,), folder = sources([name]), target / "chapters"
+    problems = run([name], PUBLISHED, given, folder, data_dir, fork=True)
+    if not problems:  # running adds the results that were missing
+        mark_staged(folder / f"{name}.ipynb", made_from(source, target, around))
+    return problems
 
 
 def _build(args: argparse.Namespace) -> int:

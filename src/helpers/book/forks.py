@@ -7,20 +7,18 @@ imports this package itself.
 
 import multiprocessing
 import os
-import select
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partialmethod
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
+
+from helpers.book.children import Child
 
 NAME = "helpers-forks"  # of the provisioner, as in pyproject.toml
 # neither the backend of notebooks nor pandas: what they do is decided when they are imported, by
@@ -34,63 +32,19 @@ _OWN = str(Path(__file__).resolve().parents[2])  # where this package is importe
 _server: dict[str, str] = {}  # the environment in which it began
 
 
-class Fork:
-    """A process that calls a function with one end of a pipe, and has the other.
+class Fork(Child):
+    """A `Child` that has the libraries: on Linux, a fork of the process that imports them first.
 
-    Args:
-        function: called as ``function(there, *arguments)``; it and its arguments are pickled.
-
-    Raises:
-        RuntimeError: the server has ended.
+    On a Mac, not every library survives a fork: there, each process imports its own.
     """
+
+    kind = "forkserver" if sys.platform == "linux" else "spawn"
 
     def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
-        # on a Mac, not every library survives a fork: there, each process imports its own
-        kind = "forkserver" if sys.platform == "linux" else "spawn"
-        processes = multiprocessing.get_context(kind)
-        processes.set_forkserver_preload(LIBRARIES)
+        multiprocessing.get_context(self.kind).set_forkserver_preload(LIBRARIES)
         if not _server:
             _server.update(os.environ)
-        self.pipe, there = processes.Pipe(duplex=False)
-        self.process = processes.Process(target=_begin, args=(function, there, *arguments))
-        # Ctrl-C is for us: the server heeds it as long as it imports the libraries. To start the
-        # tracker, which it does first, would let signals through again.
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process.start()
-            there.close()
-            self.pipe.recv()  # it leads a group of its own: who ends that does not end us
-        except EOFError as error:
-            raise RuntimeError("the process that kernels are forked from has ended") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-    def close(self) -> None:
-        """End it, and what it has started."""
-        self.pipe.close()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.join()
-
-
-def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
-    os.setsid()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    there.send("begun")
-    threading.Thread(target=_end_with, args=[there.fileno()], daemon=True).start()
-    function(there, *arguments)
-
-
-def _end_with(pipe: int) -> None:
-    """End this process, and what it has started, when nobody reads from a pipe any more.
-
-    The server would not: it ends when the last of its forks has.
-    """
-    reader = select.poll()
-    reader.register(pipe, 0)  # that it is gone is told unasked
-    reader.poll()
-    os.killpg(0, signal.SIGKILL)
+        super().__init__(function, *arguments)
 
 
 def as_fresh() -> bool:
@@ -144,8 +98,7 @@ class Kernel:
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        self._fork.send_signal(number)
 
     kill = partialmethod(send_signal, number=signal.SIGKILL)
     terminate = partialmethod(send_signal, number=signal.SIGTERM)

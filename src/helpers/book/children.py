@@ -1,0 +1,147 @@
+"""Processes that end with the one that started them, and chapters side by side in such ones."""
+
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+GRACE = 30  # seconds in which an interrupted process may tidy up
+
+
+class Child:
+    """A new process that calls a function with one end of a pipe, and has the other.
+
+    It leads a group of its own, which ends when nobody has our end any more.
+
+    Args:
+        function: called as ``function(there, *arguments)``; it and its arguments are pickled.
+
+    Raises:
+        RuntimeError: it, or what it is forked from, ended before it had begun.
+    """
+
+    kind = "spawn"
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        processes = multiprocessing.get_context(self.kind)
+        self.pipe, there = processes.Pipe()
+        self.process = processes.Process(target=_begin, args=(function, there, *arguments))
+        # Ctrl-C is for us: it heeds signals once it can be ended. To start the tracker, which is
+        # done first, would let them through again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+            there.close()
+            self.pipe.recv()  # it leads a group of its own: who ends that does not end us
+        except EOFError as error:
+            raise RuntimeError("a process for kernels has ended before it began") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it alone, unless it has ended."""
+        if self.process.exitcode is None:
+            os.kill(self.process.pid, number)
+
+    def close(self) -> None:
+        """End it, and what it has started."""
+        self.pipe.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+
+def usual_lanes() -> int:
+    """As many as there are processors for this process, and 4 at most: each has its libraries."""
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return 1 if sys.platform == "win32" else min(4, len(usable(0)))
+
+
+def side_by_side(
+    work: Callable[[str], list[str]], names: Sequence[str], lanes: int
+) -> Iterator[tuple[str, list[str] | None]]:
+    """Each name, in the order in which they are done, and what `work` made of it.
+
+    None instead where the process has ended before it was done. With one lane, or one name, the
+    work is done in this process.
+
+    Args:
+        work: can be pickled; an exception in one process ends all, and is raised here.
+        names: what to do, in this order.
+        lanes: how many processes at most.
+    """
+    if min(lanes, len(names)) < 2:
+        yield from ((name, work(name)) for name in names)
+        return
+    todo, begun = list(names), dict[Connection, str]()
+    terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    children = dict[Connection, Child]()
+    try:
+        for _ in range(min(lanes, len(names))):
+            child = Child(_lane, work)
+            children[child.pipe] = child
+        while children:
+            for pipe in wait([*children]):
+                try:
+                    done, error = pipe.recv()
+                except (EOFError, ConnectionResetError):  # at its end, or before
+                    children.pop(pipe).close()
+                    if pipe in begun:
+                        yield begun.pop(pipe), None
+                    continue
+                if error:
+                    raise error
+                if pipe in begun:
+                    yield begun.pop(pipe), done
+                if todo:
+                    begun[pipe] = todo.pop(0)
+                with suppress(BrokenPipeError):  # told by its end
+                    pipe.send(begun.get(pipe))
+        yield from ((name, None) for name in todo)
+    finally:
+        for child in children.values():
+            child.send_signal(signal.SIGINT)
+        for child in children.values():
+            child.process.join(GRACE)
+            child.close()
+        signal.signal(signal.SIGTERM, terminated)
+
+
+def _lane(there: Connection, work: Callable[[str], list[str]]) -> None:
+    try:
+        there.send((None, None))
+        for name in iter(there.recv, None):
+            try:
+                done, error = work(name), None
+            except Exception as what:
+                done, error = None, what
+            there.send((done, error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    there.send("begun")
+    threading.Thread(target=_end_with, args=[there.fileno()], daemon=True).start()
+    function(there, *arguments)
+
+
+def _end_with(pipe: int) -> None:
+    """End this process, and what it has started, when nobody reads from a pipe any more.
+
+    The server would not: it ends when the last of its forks has.
+    """
+    reader = select.poll()
+    reader.register(pipe, 0)  # that it is gone is told unasked
+    reader.poll()
+    os.killpg(0, signal.SIGKILL)

@@ -189,6 +189,42 @@ def test_the_hash_is_that_of_every_other_version_of_python():
     )
 
 
+GRID = """
+from helpers.sweep import experiment
+def sizes(profile): return [1]
+def listed(profile): return [{"n": n} for n in sizes(profile)]
+def shared(profile): return [{"n": 2}]
+def idle(profile): return 3
+@experiment("first", cells=listed, cheap=lambda cell: cell["n"] < 4, tolerance=5)
+def first(call): return {"y": call.n * 6}
+@experiment("second", cells=shared)
+def second(call): return {"y": shared("laptop")}
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "same"),
+    [('{"n": n}', True), ("4", True), ("1", False), ("2", False), ("3", False), ("6", False)],
+)
+def test_a_grid_is_no_part_of_what_a_cell_computes(number, same):
+    """One function serves a trial, too; one serves nothing: neither is a grid alone."""
+    before = {"helpers.x": GRID}
+    after = {"helpers.x": GRID.replace(number, f"-{number}")}
+    assert Tree(before).digest(before) != Tree(after).digest(after)
+    assert same == (
+        Tree(before).digest_without_grids(before) == Tree(after).digest_without_grids(after)
+    )
+
+
+@pytest.mark.parametrize(
+    "other", ["from helpers.x import listed", "from helpers import x\nx.listed"]
+)
+def test_a_grid_that_others_use_counts(other):
+    before = {"helpers.x": GRID, "helpers.y": other}
+    after = before | {"helpers.x": GRID.replace('{"n": n}', '{"n": -n}')}
+    assert Tree(before).digest_without_grids(before) != Tree(after).digest_without_grids(after)
+
+
 # -- the real tree ---------------------------------------------------------------------------------
 
 REAL = Tree.read(ROOT / "src" / "helpers")
@@ -281,6 +317,13 @@ def test_what_runs_is_among_what_is_reached():
     modules = {".".join(Path(file).relative_to(ROOT / "src").with_suffix("").parts) for file in ran}
     assert {"helpers.kernels.alignment", "helpers.data.frames"} <= modules
     assert modules <= real(path)
+
+
+def test_grids_of_the_package_are_found():
+    listing = {m: REAL._listing(m) for m in set(REAL.experiments.values())}
+    found = {node.name for nodes in listing.values() for node in nodes if hasattr(node, "name")}
+    grids = {sweep.get(name).cells.__name__ for name in REAL.experiments}
+    assert found == grids
 
 
 def test_words_make_nothing_stale():

@@ -13,7 +13,8 @@ of an experiment that is put together from pieces or comes from another module w
 experiment is named in full: chapters write such names out.
 
 What is hashed is the syntax tree without docstrings (and so without comments and layout): words
-may change freely, an operator may not.
+may change freely, an operator may not. What a row of an experiment names is the hash without grids:
+a cell more changes no other cell's numbers.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -33,6 +34,9 @@ PACKAGE = "helpers"
 SWEEP, EXPERIMENTS = (PACKAGE, "sweep"), (PACKAGE, "experiments")
 # functions of the sweep whose first argument is an experiment or its name
 ASKING = {"get", "results", "sweep", "audit"}
+# what says in a text that there is an experiment, and its settings that compute no number
+REGISTERING = {"experiment", "Experiment"}
+LISTING = {"cells", "cheap"}
 
 Chain = tuple[str, ...]
 Target = tuple[str, Chain]  # a module, and the attributes of it
@@ -55,19 +59,21 @@ def syntax(code: str) -> str:
     return _dumped(_parsed(code))
 
 
-def _dumped(node: Any) -> str:
+def _dumped(node: Any, without: Collection[ast.AST] = ()) -> str:
     """Fields that are absent or empty are left out: newer versions of Python have more of them.
 
     `ascii` and not `repr`: which characters `repr` escapes changes with the version of Unicode.
     """
     if isinstance(node, ast.JoinedStr):  # Python 3.12.1 ends some with an empty string
-        return f"JoinedStr({_dumped([v for v in node.values if _text(v) != ''])})"
+        return f"JoinedStr({_dumped([v for v in node.values if _text(v) != ''], without)})"
     if isinstance(node, ast.AST):
-        fields = ((name, getattr(node, name, None)) for name in node._fields if name != "kind")
-        inside = [f"{name}={_dumped(v)}" for name, v in fields if v is not None and v != []]
+        fields = [(name, getattr(node, name, None)) for name in node._fields if name != "kind"]
+        there = [(name, v) for name, v in fields if v is not None and v != []]
+        inside = [f"{name}={_dumped(v, without)}" for name, v in there]
         return f"{type(node).__name__}({', '.join(inside)})"
     if isinstance(node, list):
-        return f"[{', '.join(_dumped(item) for item in node if not _is_words(item))}]"
+        counted = (item for item in node if not _is_words(item) and item not in without)
+        return f"[{', '.join(_dumped(item, without) for item in counted)}]"
     return ascii(node)
 
 
@@ -194,6 +200,37 @@ class Tree:
             sha.update(f"{module}\n{syntax(self.texts[module])}\0".encode())
         return sha.hexdigest()[:16]
 
+    def digest_without_grids(self, modules: Iterable[str]) -> str:
+        """One hash for what these modules compute in a cell, whichever cells there are."""
+        sha = hashlib.sha256()
+        for module in sorted(modules):
+            text = self.texts[module]
+            listing = self._listing(module)
+            told = _dumped(_parsed(text), listing) if listing else syntax(text)
+            sha.update(f"{module}\n{told}\0".encode())
+        return sha.hexdigest()[:16]
+
+    def _listing(self, module: str) -> set[ast.AST]:
+        """What lists an experiment's cells: settings, and functions that serve nothing else."""
+        calls = [c for c in self._facts[module].calls if _last(c.func) in REGISTERING]
+        settings = {k for call in calls for k in call.keywords if k.arg in LISTING}
+        tree = _parsed(self.texts[module])
+        named = Counter(getattr(node, "id", "") for node in ast.walk(tree) if settings)
+        given = Counter(getattr(setting.value, "id", "") for setting in settings)
+        return settings | {
+            node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef) and node.name not in self._handed_on
+            if 0 < given[node.name] == named[node.name]
+        }
+
+    @cached_property
+    def _handed_on(self) -> set[str]:
+        """Names that some module imports, or asks something for."""
+        bound = (chain for f in self._facts.values() for t in f.bound.values() for _, chain in t)
+        used = (chain for f in self._facts.values() for u in f.uses.values() for chain in u)
+        return {name for chain in (*bound, *used) for name in chain}
+
     @cached_property
     def experiments(self) -> dict[str, str]:
         """Module of each experiment: ``@experiment("name", …)`` or ``Experiment("name", …)``."""
@@ -201,7 +238,7 @@ class Tree:
             _text(call.args[0]): module
             for module, facts in self._facts.items()
             for call in facts.calls
-            if _last(call.func) in ("experiment", "Experiment") and call.args
+            if _last(call.func) in REGISTERING and call.args
             if isinstance(_text(call.args[0]), str)
         }
 

@@ -165,7 +165,7 @@ class Experiment:
         """A hash of what the trial does and of all that it reaches in the package.
 
         "" for a trial that is not of the package; the sweep itself computes no numbers and does
-        not count.
+        not count, nor do grids.
         """
         module = getattr(self.trial, "__module__", None) or ""
         return _code(module) if module.partition(".")[0] == PACKAGE else ""
@@ -239,7 +239,7 @@ def _code(module: str) -> str:
     if module not in tree.texts:
         return ""
     reached = tree.closure(f"import {module}") | {module}
-    return tree.digest(m for m in reached if not m.startswith(_MACHINERY))
+    return tree.digest_without_grids(m for m in reached if not m.startswith(_MACHINERY))
 
 
 def _origin(trial: Callable) -> str:

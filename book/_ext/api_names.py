@@ -141,13 +141,13 @@ def uses(root: Path, code: str, place: str) -> Iterator[tuple[str, Use]]:
     """Every use of something that the package defines, as (where it is defined, use)."""
     tree, lines = ast.parse(code), code.splitlines()
     known = imported(tree)
-    for first, last, nodes in pieces(tree):
-        text = textwrap.dedent("\n".join(lines[first - 1 : last]))
-        for node in (inner for one in nodes for inner in ast.walk(one)):
-            name, _, rest = dotted(node).partition(".")
-            if name in known:
-                written = ".".join(filter(None, (known[name], rest)))
-                yield places(root).get(written, written), Use(place, text)
+    for first, last, nodes in pieces(tree) if known else ():
+        chains = (dotted(inner).partition(".") for one in nodes for inner in ast.walk(one))
+        if named := [(known[name], rest) for name, _, rest in chains if name in known]:
+            use = Use(place, textwrap.dedent("\n".join(lines[first - 1 : last])))
+            for parts in named:
+                written = ".".join(filter(None, parts))
+                yield places(root).get(written, written), use
 
 
 def cells(path: Path) -> str:

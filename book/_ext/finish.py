@@ -144,19 +144,20 @@ class Finisher:
         return f"<script defer{found['rest']}></script>"
 
     @cached_property
-    def glyphs(self) -> str:
-        """The theme's script of icons, which no page loads."""
-        return (self.out / "_static/scripts/fontawesome.js").read_text(encoding="utf8")
+    def shapes(self) -> dict[str, tuple[str, str, str]]:
+        """Width, height and outline of the icons in the theme's script, which no page loads.
+
+        Of brands, then outlined, then solid ones, the last counts.
+        """
+        script = (self.out / "_static/scripts/fontawesome.js").read_text(encoding="utf8")
+        shape = r'[,{]"?([\w-]+)"?:\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"'
+        return {name: told for name, *told in re.findall(shape, script)}
 
     def icon(self, found: re.Match[str]) -> str:
         """An icon as a drawing in the page: the theme would load 1.5 MB of script for ten."""
-        shape = re.findall(
-            rf'[,{{]"?{found["name"]}"?:\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"', self.glyphs
-        )
-        if not shape:
+        if found["name"] not in self.shapes:
             return found[0]
-        # brands, then outlined, then solid ones
-        width, height, path = shape[-1]
+        width, height, path = self.shapes[found["name"]]
         css = " ".join(
             one for one in found["css"].split() if not re.fullmatch(r"fa[srb]?|fa-(?!lg).*", one)
         ).replace("fa-lg", "icon-large")

@@ -78,9 +78,9 @@ def networks_cells(profile: str) -> list[Cell]:
     full = [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000]
     grids = {
         "smoke": [
-            ("gaussian", "fc", "raw", 200, 100, 1e-2, [10, 50, 100, 200, 400], 3),
+            ("gaussian", "fc", "raw", 200, 100, 1e-2, [10, 100, 400], 3),
             ("mnist5k", "fc", "unit", 200, 60, 1e-2, [10, 100], 3),
-            ("mnist5k", "cnn", "unit", 100, 20, 1e-2, [10, 50], 2),
+            ("mnist5k", "cnn", "unit", 100, 10, 1e-2, [10, 50], 2),
         ],
         "laptop": [
             ("gaussian", "fc", "raw", 10_000, 1_000, 1e-3, full, 5),

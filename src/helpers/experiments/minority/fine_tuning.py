@@ -46,7 +46,7 @@ def tuning_cells(profile: str) -> list[Cell]:
     vit = (*few, *(name + slow for name in few))
     # (setting, epochs, methods, tuning, trials)
     plans = {
-        "smoke": [("digits", 12, all_methods, 2, 2), ("digits", 12, LONGER, 4, 1)],
+        "smoke": [("digits", 12, all_methods, 1, 2), ("digits", 12, LONGER, 2, 1)],
         "laptop": [("sky", 12, all_methods, 2, 10), ("sky, crops", 12, all_methods, 2, 10),
                    ("birds, transformer", 20, vit, 6, 5),
                    ("birds", 20, all_methods, 6, 5), ("birds, crops", 20, all_methods, 6, 5),

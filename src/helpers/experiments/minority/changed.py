@@ -47,7 +47,7 @@ def _kinds(
 def changed_cells(profile: str) -> list[Cell]:
     """Sizes of noise, epochs of rewinding and shares of weights by network; photographs first."""
     plans = {
-        "smoke": [("digits", 12, 2, (2,), 2, BY_GROUP[1:3])],
+        "smoke": [("digits", 12, 2, (2,), 1, BY_GROUP[1:3])],
         "laptop": [("sky", 12, 10, (5, 10), 2, BY_GROUP[1:3]),
                    ("sky faces", 12, 10, (5, 10), 2, BY_GROUP[1:2]),
                    ("birds", 20, 5, (5, 10), 2, BY_GROUP[1:3])],

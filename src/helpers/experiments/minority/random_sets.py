@@ -33,7 +33,7 @@ def random_cells(profile: str) -> list[Cell]:
     small, large, vit = (AMOUNTS, SMALL_SHARES), (AMOUNTS, SHARES), (HIDDEN, ())
     # (setting, epochs, trials, rankings, amounts and shares, draws of units and of weights)
     plans = {
-        "smoke": [("digits", 12, 2, rare, small, (2, 2))],
+        "smoke": [("digits", 12, 2, rare, small, (2, 1))],
         "laptop": [("sky", 12, 10, rare, large, (6, 4)), ("sky faces", 12, 10, one, large, (6, 4)),
                    ("birds", 20, 5, rare, small, (6, 4)),
                    ("birds, transformer", 20, 5, rare[:2], vit, (6, 0))],

@@ -63,7 +63,7 @@ def rare_patterns_cells(profile: str) -> list[Cell]:
     every = data.PATTERNS
     if profile == "smoke":
         return _cells(2, _grid(every, [0, 3, 100]), **SMALL) + _cells(
-            2, _grid(("S3", "R3"), [0, 3, 100]), target=1, **SMALL
+            1, _grid(("S3", "R3"), [0, 100]), target=1, **SMALL
         )
     if profile == "laptop":
         return _laptop_cells()
@@ -108,7 +108,7 @@ def rare_conditions_cells(profile: str) -> list[Cell]:
         cells = [
             cell
             for name in HIDDEN
-            for cell in _cells(2, _grid(pairs, [0, 50]), network=name, **size)
+            for cell in _cells(1, _grid(pairs, [0, 50]), network=name, **size)
         ]
         cells += _cells(1, _grid(("S3",), [0, 50]), network="cnn", **size)  # seconds each
         for how in ways:

@@ -113,9 +113,7 @@ def chromium():
     with sync_playwright() as playwright:
         # a container's root has no sandbox; the pages are our own, and nothing else is to be found
         nowhere = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-        # one thread draws: others would only wait for it here
-        drawing = ["--num-raster-threads=1", "--disable-threaded-compositing"]
-        arguments = ["--no-sandbox", "--disable-background-networking", nowhere, *drawing]
+        arguments = ["--no-sandbox", "--disable-background-networking", nowhere]
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()

@@ -23,6 +23,9 @@ FORBIDDEN = {
     "pandas.read_pickle", "torch.jit.load", "torch.package.PackageImporter", "runpy.run_path",
     "subprocess.getoutput", "subprocess.getstatusoutput",
 }  # fmt: skip
+SAFE_YAML = {
+    "yaml.SafeLoader", "yaml.CSafeLoader", "getattr(yaml, 'CSafeLoader', yaml.SafeLoader)",
+}  # fmt: skip
 PICKLES = {"pickle.load", "pickle.loads", "cloudpickle.loads"}
 # how modules are called at home
 HOME = {"numpy": "np", "numpy.lib.npyio": "np", "_pickle": "pickle", "builtins": ""}
@@ -86,6 +89,8 @@ def is_safe(name: str, options: dict[str, str], file: str) -> bool:
         return file in OWN_PICKLES
     if name.endswith("Image.open"):
         return "formats" in options
+    if name == "yaml.load":
+        return options.get("Loader") in SAFE_YAML
     if name == "np.load":
         return options.get("allow_pickle", "False") == "False"
     may = name in LOADERS or name.rpartition(".")[2] in LOADERS
@@ -149,6 +154,10 @@ def test_files_are_read_as_data_and_never_as_code():
         ("pickle.load(f)", True),
         ("np.load(f, allow_pickle=True)", True),
         ("np.load(f)", False),
+        ("yaml.load(f)", True),
+        ("yaml.load(f, Loader=yaml.Loader)", True),
+        ("yaml.load(f, Loader=getattr(yaml, 'CLoader', yaml.SafeLoader))", True),
+        ("yaml.load(f, Loader=getattr(yaml, 'CSafeLoader', yaml.SafeLoader))", False),
         ("subprocess.run(c, shell=True)", True),
         ("tar.extractall(p)", True),
         ("eval(x)", True),

@@ -78,11 +78,15 @@ def test_an_exception_ends_all_and_is_ours():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_who_needs_no_more_ends_what_is_under_way():
+@pytest.mark.parametrize("heeded", [signal.default_int_handler, signal.SIG_IGN])
+def test_who_needs_no_more_ends_what_is_under_way(heeded):
+    """Also one that began in the background, and ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, heeded)
     results = side_by_side(slow, NAMES, 2)
     assert next(results)[1] == []
     started = time.monotonic()
     results.close()
+    signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 20
 
 

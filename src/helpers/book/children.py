@@ -116,24 +116,26 @@ def side_by_side(
 
 
 def _lane(there: Connection, work: Callable[[str], list[str]]) -> None:
-    try:
-        there.send((None, None))
-        for name in iter(there.recv, None):
-            try:
-                done, error = work(name), None
-            except Exception as what:
-                done, error = None, what
-            there.send((done, error))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    there.send((None, None))
+    for name in iter(there.recv, None):
+        try:
+            done, error = work(name), None
+        except Exception as what:
+            done, error = None, what
+        there.send((done, error))
 
 
 def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
     os.setsid()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     there.send("begun")
     threading.Thread(target=_end_with, args=[there.fileno()], daemon=True).start()
-    function(there, *arguments)
+    # who began in the background ignores it, but may be told to end us
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        function(there, *arguments)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _end_with(pipe: int) -> None:

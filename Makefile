@@ -31,7 +31,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 NOISE := grep -v -E "^WARNING: Location '?file:|is ignored: it is neither a file nor a directory" >&2 || true
 BOOK := .venv/bin/python -m helpers.book
 # chapters are run side by side unless the command line says how many at a time
-SIDE_BY_SIDE = $(if $(filter command,$(firstword $(origin JOBS))),--jobs $(call quoted,$(JOBS)))
+SIDE_BY_SIDE = $(if $(filter command,$(firstword $(origin JOBS))),$(if $(JOBS),--jobs $(call quoted,$(JOBS))))
 DATA_OPTION = $(if $(DATA),--data-dir $(call quoted,$(DATA)))
 PINS := requirements.txt book/requirements.txt constraints.txt pyproject.toml
 
@@ -67,7 +67,7 @@ help: ## list the targets
 	@grep -h -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
 	  while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 	@echo "Variables: NB=01-setting PROFILE=smoke|laptop|paper DEVICE=auto|cpu|cuda SEED= DATA=folder"
-	@echo "           JOBS=1 (trials, chapters at a time) SAMPLE=3 (audited cells) PYTHON=python3"
+	@echo "           JOBS=2 (trials or chapters at a time) SAMPLE=3 (audited cells) PYTHON=python3"
 
 .venv/.stamp: $(PINS) $(call moved,.venv/.stamp)
 	$(call ENVIRONMENT, (the first time takes minutes: torch is large),requirements.txt)

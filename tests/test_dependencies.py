@@ -212,7 +212,7 @@ def test_a_grid_is_no_part_of_what_a_cell_computes(number, same):
     after = {"helpers.x": GRID.replace(number, f"-{number}")}
     assert Tree(before).digest(before) != Tree(after).digest(after)
     assert same == (
-        Tree(before).digest_without_grids(before) == Tree(after).digest_without_grids(after)
+        Tree(before).digest(before, grids=False) == Tree(after).digest(after, grids=False)
     )
 
 
@@ -222,7 +222,25 @@ def test_a_grid_is_no_part_of_what_a_cell_computes(number, same):
 def test_a_grid_that_others_use_counts(other):
     before = {"helpers.x": GRID, "helpers.y": other}
     after = before | {"helpers.x": GRID.replace('{"n": n}', '{"n": -n}')}
-    assert Tree(before).digest_without_grids(before) != Tree(after).digest_without_grids(after)
+    assert Tree(before).digest(before, grids=False) != Tree(after).digest(after, grids=False)
+
+
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [
+        ("def listed(", "@cache\ndef listed("),
+        ("def listed(profile)", "def listed(profile, also=sizes(0))"),
+        ("def listed(profile): ", "def listed(profile):\n global N; N = 2\n "),
+        ("call.n * 6", "globals()['listed']('smoke')"),
+        ("cells=listed", "cells=(listed)([])"),
+        ("cells=listed", "cells=(other := listed)"),
+    ],
+)
+def test_a_grid_that_does_something_else_counts(plain, other):
+    before = {"helpers.x": GRID.replace(plain, other)}
+    after = {"helpers.x": before["helpers.x"].replace('{"n": n}', '{"n": -n}')}
+    assert before["helpers.x"] != GRID
+    assert Tree(before).digest(before, grids=False) != Tree(after).digest(after, grids=False)
 
 
 # -- the real tree ---------------------------------------------------------------------------------
@@ -324,6 +342,14 @@ def test_grids_of_the_package_are_found():
     found = {node.name for nodes in listing.values() for node in nodes if hasattr(node, "name")}
     grids = {sweep.get(name).cells.__name__ for name in REAL.experiments}
     assert found == grids
+
+
+def test_no_trial_asks_for_a_grid():
+    """Its rows would not name what it depends on."""
+    for module, text in REAL.texts.items():
+        if module.startswith("helpers.experiments."):
+            asked = {getattr(node, "attr", "") for node in ast.walk(ast.parse(text))}
+            assert not asked & {"cells", "cheap"}, module
 
 
 def test_words_make_nothing_stale():

@@ -14,7 +14,7 @@ experiment is named in full: chapters write such names out.
 
 What is hashed is the syntax tree without docstrings (and so without comments and layout): words
 may change freely, an operator may not. What a row of an experiment names is the hash without grids:
-a cell more changes no other cell's numbers.
+a cell more is no other code.
 """
 
 from __future__ import annotations
@@ -193,19 +193,12 @@ class Tree:
             todo |= self._links[module] - reached
         return reached
 
-    def digest(self, modules: Iterable[str]) -> str:
-        """One hash for what these modules do."""
-        sha = hashlib.sha256()
-        for module in sorted(modules):
-            sha.update(f"{module}\n{syntax(self.texts[module])}\0".encode())
-        return sha.hexdigest()[:16]
-
-    def digest_without_grids(self, modules: Iterable[str]) -> str:
-        """One hash for what these modules compute in a cell, whichever cells there are."""
+    def digest(self, modules: Iterable[str], *, grids: bool = True) -> str:
+        """One hash for what these modules do; without `grids`, for what they compute in a cell."""
         sha = hashlib.sha256()
         for module in sorted(modules):
             text = self.texts[module]
-            listing = self._listing(module)
+            listing = set() if grids else self._listing(module)
             told = _dumped(_parsed(text), listing) if listing else syntax(text)
             sha.update(f"{module}\n{told}\0".encode())
         return sha.hexdigest()[:16]
@@ -213,23 +206,33 @@ class Tree:
     def _listing(self, module: str) -> set[ast.AST]:
         """What lists an experiment's cells: settings, and functions that serve nothing else."""
         calls = [c for c in self._facts[module].calls if _last(c.func) in REGISTERING]
-        settings = {k for call in calls for k in call.keywords if k.arg in LISTING}
+        listed = (k for call in calls for k in call.keywords if k.arg in LISTING)
+        settings = {k for k in listed if isinstance(k.value, ast.Name | ast.Lambda)}
+        if not settings or module in self._handed_on:
+            return set()
         tree = _parsed(self.texts[module])
-        named = Counter(getattr(node, "id", "") for node in ast.walk(tree) if settings)
+        named = Counter(getattr(node, "id", "") for node in ast.walk(tree))
         given = Counter(getattr(setting.value, "id", "") for setting in settings)
         return settings | {
             node
             for node in tree.body
             if isinstance(node, ast.FunctionDef) and node.name not in self._handed_on
             if 0 < given[node.name] == named[node.name]
+            if not (node.decorator_list or node.args.defaults or node.args.kw_defaults)
+            if not any(isinstance(inner, ast.Global) for inner in ast.walk(node))
         }
 
     @cached_property
     def _handed_on(self) -> set[str]:
-        """Names that some module imports, or asks something for."""
-        bound = (chain for f in self._facts.values() for t in f.bound.values() for _, chain in t)
-        used = (chain for f in self._facts.values() for u in f.uses.values() for chain in u)
-        return {name for chain in (*bound, *used) for name in chain}
+        """Names that a module imports or asks something for, strings, modules imported with ``*``.
+
+        Of whatever they are names: more counts rather than less. The sweep asks for grids alone.
+        """
+        facts = [f for m, f in self._facts.items() if _path(m)[:2] != SWEEP]
+        bound = {inside for f in facts for to in f.bound.values() for _, inside in to}
+        used = {chain for f in facts for chains in f.uses.values() for chain in chains}
+        whole = {module for f in facts for module, _ in f.bound.get("*", ())}
+        return whole.union(*bound, *used, *(f.strings for f in facts))
 
     @cached_property
     def experiments(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 from helpers.book.children import side_by_side, usual_lanes
 from helpers.book.sources import BookError
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is one lane")
 NAMES = ["a", "b", "c", "d", "e"]
 
 
@@ -78,6 +80,28 @@ def test_an_exception_ends_all_and_is_ours():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def odd(name: str) -> list[str]:
+    raise Odd("odd", 2)
+
+
+def known(name: str) -> list[str]:
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize(("work", "kind"), [(odd, RuntimeError), (known, KeyError)])
+def test_where_an_exception_comes_from_is_told(work, kind):
+    """Also of one that cannot be sent."""
+    with pytest.raises(kind) as raised:
+        list(side_by_side(work, NAMES, 2))
+    told = [str(raised.value), *getattr(raised.value, "__notes__", ())]
+    assert f"in {work.__name__}" in "".join(told)
+
+
 @pytest.mark.parametrize("heeded", [signal.default_int_handler, signal.SIG_IGN])
 def test_who_needs_no_more_ends_what_is_under_way(heeded):
     """Also one that began in the background, and ignores Ctrl-C."""
@@ -90,6 +114,5 @@ def test_who_needs_no_more_ends_what_is_under_way(heeded):
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="not told by this system")
 def test_there_is_a_lane_for_each_processor_of_this_process_and_four_at_most():
     assert usual_lanes() == min(4, len(os.sched_getaffinity(0)))

@@ -79,7 +79,7 @@ def test_what_has_not_changed_is_not_executed_again(staged, project, put, capfd)
     put("02-b", "print(1)")
     assert command.main(["stage", "--device", "cpu"]) == 0
     first, second = capfd.readouterr().out.splitlines()
-    assert first.endswith("current") and not second.endswith("current"), "only what is new runs"
+    assert not first.endswith("current") and second.endswith("current"), "only what is new runs"
 
 
 @pytest.mark.parametrize(

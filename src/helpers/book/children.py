@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import pickle
 import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -13,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 GRACE = 30  # seconds in which an interrupted process may tidy up
+_HEEDED = {signal.SIGINT, signal.SIGTERM}
 
 
 class Child:
@@ -24,7 +27,7 @@ class Child:
         function: called as ``function(there, *arguments)``; it and its arguments are pickled.
 
     Raises:
-        RuntimeError: it, or what it is forked from, ended before it had begun.
+        ChildProcessError: it, or what it is forked from, ended before it had begun.
     """
 
     kind = "spawn"
@@ -33,18 +36,23 @@ class Child:
         processes = multiprocessing.get_context(self.kind)
         self.pipe, there = processes.Pipe()
         self.process = processes.Process(target=_begin, args=(function, there, *arguments))
-        # Ctrl-C is for us: it heeds signals once it can be ended. To start the tracker, which is
-        # done first, would let them through again.
+        # Ctrl-C is for us: we and it heed signals once it can be ended. To start the tracker, which
+        # is done first, would let them through again.
         resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
         try:
-            self.process.start()
-            there.close()
-            self.pipe.recv()  # it leads a group of its own: who ends that does not end us
+            try:
+                self.process.start()
+                there.close()
+                self.pipe.recv()  # it leads a group of its own: who ends that does not end us
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         except EOFError as error:
-            raise RuntimeError("a process for kernels has ended before it began") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            self.close()
+            raise ChildProcessError("a process has ended before it began") from error
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it alone, unless it has ended."""
@@ -54,15 +62,17 @@ class Child:
     def close(self) -> None:
         """End it, and what it has started."""
         self.pipe.close()
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # the second on a Mac, of the dead
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.join()
 
 
 def usual_lanes() -> int:
-    """As many as there are processors for this process, and 4 at most: each has its libraries."""
-    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-    return 1 if sys.platform == "win32" else min(4, len(usable(0)))
+    """As many as there are processors for this process, and 4 at most: each has its libraries.
+
+    On Linux alone: elsewhere it is not told at once that the other end of a pipe is gone.
+    """
+    return min(4, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
 
 
 def side_by_side(
@@ -71,14 +81,14 @@ def side_by_side(
     """Each name, in the order in which they are done, and what `work` made of it.
 
     None instead where the process has ended before it was done. With one lane, or one name, the
-    work is done in this process.
+    work is done in this process, and so it is wherever the usual number of lanes is one.
 
     Args:
         work: can be pickled; an exception in one process ends all, and is raised here.
         names: what to do, in this order.
         lanes: how many processes at most.
     """
-    if min(lanes, len(names)) < 2:
+    if min(lanes, len(names)) < 2 or sys.platform != "linux":
         yield from ((name, work(name)) for name in names)
         return
     todo, begun = list(names), dict[Connection, str]()
@@ -117,12 +127,24 @@ def side_by_side(
 
 def _lane(there: Connection, work: Callable[[str], list[str]]) -> None:
     there.send((None, None))
-    for name in iter(there.recv, None):
-        try:
-            done, error = work(name), None
-        except Exception as what:
-            done, error = None, what
-        there.send((done, error))
+    with suppress(EOFError):  # we are about to be ended
+        for name in iter(there.recv, None):
+            try:
+                done, error = work(name), None
+            except Exception as what:
+                done, error = None, _portable(what)
+            there.send((done, error))
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception with what is lost on its way; RuntimeError where it would be lost itself."""
+    told = traceback.format_exc()
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(told)
+    error.add_note(told)
+    return error
 
 
 def _begin(function: Callable[..., None], there: Connection, *arguments: Any) -> None:
@@ -132,7 +154,7 @@ def _begin(function: Callable[..., None], there: Connection, *arguments: Any) ->
     # who began in the background ignores it, but may be told to end us
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         function(there, *arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -141,7 +163,7 @@ def _begin(function: Callable[..., None], there: Connection, *arguments: Any) ->
 def _end_with(pipe: int) -> None:
     """End this process, and what it has started, when nobody reads from a pipe any more.
 
-    The server would not: it ends when the last of its forks has.
+    Nobody else would: a server ends when the last of its forks has.
     """
     reader = select.poll()
     reader.register(pipe, 0)  # that it is gone is told unasked

@@ -118,20 +118,25 @@ def _stage(args: argparse.Namespace) -> int:
     copies = {target / "chapters" / f"{source.stem}.ipynb": source for source in sources()}
     protect(copies)
     given = {"device": args.device} if args.device != "auto" else {}
-    around, todo, failed = surroundings(device_of(args.device), data_dir), [], False
+    around, left, failed = surroundings(device_of(args.device), data_dir), copies, False
+    work = partial(_stage_one, target=target, around=around, given=given, data_dir=data_dir)
     with environment({"BOOK_RESULTS": str(target / "results")}):
         for copy, source in copies.items():
             if staleness(copy, source):
                 refresh(copy, source)  # words alone may have changed
-            if is_staged(copy, source, made_from(source, target, around)):
-                print(f"{shown(copy)}  current", flush=True)
-            else:
-                todo.append(source.stem)
-        work = partial(_stage_one, target=target, around=around, given=given, data_dir=data_dir)
-        for name, problems in side_by_side(work, todo, args.jobs):
-            if problems is None:
-                print(f"FAILED  {name}: its process has ended: killed?", file=sys.stderr)
-            failed |= problems != []
+        # chapters add results that were missing, also to tables of others
+        while todo := {
+            source.stem: copy
+            for copy, source in left.items()
+            if not is_staged(copy, source, made_from(source, target, around))
+        }:
+            left = {copy: s for copy, s in left.items() if s.stem not in todo}
+            for name, problems in side_by_side(work, list(todo), args.jobs):
+                if problems is None:
+                    print(f"FAILED  {name}: its process has ended: killed?", file=sys.stderr)
+                failed |= problems != []
+    for copy in left:
+        print(f"{shown(copy)}  current", flush=True)
     return failed
 
 

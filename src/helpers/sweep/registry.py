@@ -239,7 +239,7 @@ def _code(module: str) -> str:
     if module not in tree.texts:
         return ""
     reached = tree.closure(f"import {module}") | {module}
-    return tree.digest_without_grids(m for m in reached if not m.startswith(_MACHINERY))
+    return tree.digest((m for m in reached if not m.startswith(_MACHINERY)), grids=False)
 
 
 def _origin(trial: Callable) -> str:

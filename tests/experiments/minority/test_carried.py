@@ -98,7 +98,7 @@ def rows(several, cells):
     places = list(dict.fromkeys(cell["ranking"] for cell in cells))
     draws = [
         dict(place=place, amount=float(amount), spared=random_sets.SPARED, draw=draw)
-        for place in places for amount in (5, 10, 15, 20, 25, 30) for draw in range(8)
+        for place in places for amount in (5, 10, 15, 20, 25, 30) for draw in range(16)
     ]  # fmt: skip
     return (stored(several, paired, paired.paired_lesions, cells),
             stored(several, random_sets, random_sets.random_lesions, draws))  # fmt: skip

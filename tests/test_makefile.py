@@ -83,6 +83,12 @@ def test_variables_of_the_shell_are_not_ours():
     assert "--data-dir '/mine'" in make(ROOT, "-n", "book", "DATA=/mine", **foreign).stdout
 
 
+@pytest.mark.parametrize(("given", "told"), [((), False), (("JOBS=",), False), (("JOBS=3",), True)])
+def test_chapters_are_as_many_at_a_time_as_the_command_line_says(given, told):
+    assert ("--jobs '3'" in make(ROOT, "-n", "book", *given).stdout) == told
+    assert ("--jobs" in make(ROOT, "-n", "book", *given).stdout) == told
+
+
 @pytest.mark.parametrize("value", ["/data/l'image", "a b", '"', "'; exit 3; '", "~/x", "*"])
 def test_a_value_is_one_word_for_the_shell(value):
     shown = make(ROOT, "-n", "chapter", "NB=01", f"DATA={value}").stdout.replace("\\\n", " ")

@@ -1,5 +1,6 @@
 """Processes that end with the one that started them, and chapters side by side in such ones."""
 
+import copy
 import multiprocessing
 import os
 import pickle
@@ -140,7 +141,8 @@ def _portable(error: Exception) -> Exception:
     """The exception with what is lost on its way; RuntimeError where it would be lost itself."""
     told = traceback.format_exc()
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.dumps(error)
+        copy.copy(error)  # made anew from its arguments, as at the other end
     except Exception:
         return RuntimeError(told)
     error.add_note(told)

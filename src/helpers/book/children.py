@@ -89,14 +89,15 @@ def side_by_side(
         names: what to do, in this order.
         lanes: how many processes at most.
     """
-    if min(lanes, len(names)) < 2 or sys.platform != "linux":
+    lanes = min(lanes, len(names))
+    if lanes < 2 or sys.platform != "linux":
         yield from ((name, work(name)) for name in names)
         return
     todo, begun = list(names), dict[Connection, str]()
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     children = dict[Connection, Child]()
     try:
-        for _ in range(min(lanes, len(names))):
+        for _ in range(lanes):
             child = Child(_lane, work)
             children[child.pipe] = child
         while children:

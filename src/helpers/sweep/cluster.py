@@ -77,6 +77,7 @@ class Cluster:
                 raise ValueError(f"no Dask scheduler answers at {given}") from error
             self.address, self._owned = given, True
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._happened: list[Event] = []
         self._futures: dict[int, Any] = {}
         self._bound: dict[int, set[str]] = {}  # to these workers, where not all would do
         self._given: dict[int, str] = {}  # to this worker first
@@ -165,10 +166,19 @@ class Cluster:
         self._futures[number] = future
         future.add_done_callback(lambda done: self._done.put((number, done)))
 
-    def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as anything has, at the latest after so many seconds.
+    def wait(self, seconds: float) -> None:
+        """Until something happens, at most so many seconds."""
+        self._happened += self._next(seconds)
 
-        A group whose workers are all gone, or whose rows were lost with one, ends without rows.
+    def events(self) -> list[Event]:
+        """What has happened, in its order."""
+        happened, self._happened = self._happened, []
+        return happened
+
+    def _next(self, seconds: float) -> list[Event]:
+        """What becomes of a group.
+
+        One whose workers are all gone, or whose rows were lost with one, ends without rows.
         """
         self._check()
         try:
@@ -235,7 +245,8 @@ def compute(packed: bytes, limit: float | None) -> list[tuple[str, Any]]:
     _own.pool.submit(0, packed)
     since, started = time.monotonic(), False
     while True:
-        for event in _own.pool.wait(_PAUSE):
+        _own.pool.wait(_PAUSE)
+        for event in _own.pool.events():
             if event.kind == "end":
                 return told
             if event.kind == "start":

@@ -1,8 +1,9 @@
 """One way through the groups of cells that are not stored yet: who is next, and what became of it.
 
-Rows are stored as they come. A trial that raises, exits, kills its process, never ends or finds
-nothing but nan costs its group and no other. Cells that failed before come last. When the table
-cannot be written any more nothing new is begun, and what is in flight is kept.
+Rows are stored as they come; signals are heeded while they are waited for. A trial that raises,
+exits, kills its process, never ends or finds nothing but nan costs its group and no other. Cells
+that failed before come last. When the table cannot be written any more nothing new is begun, and
+what is in flight is kept.
 """
 
 import time
@@ -17,6 +18,7 @@ from helpers.sweep.failures import TRIES, Failures
 from helpers.sweep.locks import Claims
 from helpers.sweep.pace import Pace, in_turn
 from helpers.sweep.registry import Experiment
+from helpers.sweep.signals import signals_wait
 from helpers.sweep.store import PROVENANCE, Cell, Key, Store, kept_elsewhere, key_of
 from helpers.sweep.trials import Outcome, TrialError, noted
 from helpers.sweep.worker import Task, package_text
@@ -105,7 +107,6 @@ class Course:
         self._lacking: dict[Key, dict[str, str]] = {}
         self._pace = Pace(Costs(experiment, list(file.rows.values())))
         self._said = set[str]()
-        self._events: deque[Event] = deque()
         self._barren: dict[Any, int] = {}  # failures of a group since its last row
         # why the table cannot grow any more, and the finished rows that it did not take
         self._fault: StoreError | None = None
@@ -126,18 +127,18 @@ class Course:
         self.asked = len(todo)
         self._pace.begin(todo)
         self._pending = deque(self._ordered(todo, asked or todo))
-        with self._claims, self.executor:
+        with signals_wait() as heeded, self._claims, self.executor:
             try:
-                while self._pending or self._running or self._elsewhere:
+                while True:
                     self._submit()
-                    if self._pending or self._running or self._elsewhere:
-                        self._events.extend(self.executor.wait(self._patience()))
-                        self._take_all()
-                        self._stop_late_ones()
-            except (KeyboardInterrupt, TrialError):
-                if not self.executor.remote:  # what has come in meanwhile is finished, too
-                    self._events.extend(self.executor.wait(0.0))
+                    with heeded():
+                        if not (self._pending or self._running or self._elsewhere):
+                            break
+                        self.executor.wait(self._patience())
                     self._take_all()
+                    self._stop_late_ones()
+            except (KeyboardInterrupt, TrialError):
+                self._take_all()  # what has come in meanwhile is finished, too
                 if self._fault:
                     self._say(self._told())
                 raise
@@ -269,8 +270,8 @@ class Course:
     # -- what became of it -------------------------------------------------------------------------
 
     def _take_all(self) -> None:
-        while self._events:
-            self._take(self._events.popleft())
+        for event in self.executor.events():
+            self._take(event)
 
     def _take(self, event: Event) -> None:
         group = self._running.get(event.number)

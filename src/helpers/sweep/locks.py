@@ -15,8 +15,10 @@ import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from helpers.errors import StoreError
+from helpers.sweep.signals import signals_wait
 
 # looks at a lock file that stays the same, and the seconds between two
 _LOOKS, _PAUSE = 1_500, 0.02
@@ -44,26 +46,34 @@ def lock_file(path: Path) -> Iterator[None]:
 
     One that a dead process of this machine left is removed at once, another when it stays the same
     for `_LOOKS` looks. Looks are counted, and no time is taken: a server that stands still holds up
-    all, the holder among them.
+    all, the holder among them. Signals wait while it is held: it would stay behind, and this very
+    process would wait for it.
     """
     mine, seen, looks = _signature(), "", 0
     while True:
-        try:
-            file = path.open("x", encoding="utf-8")
-            break
-        except FileExistsError:
-            holder = _holder(path)
-            looks, seen = looks + 1 if holder == seen else 0, holder
-            if looks >= _LOOKS or (holder and _is_dead(holder)):
-                _remove(path, holder)
-            time.sleep(_PAUSE)
+        with signals_wait():
+            if file := _created(path):
+                try:
+                    with file:
+                        file.write(mine)
+                    yield
+                finally:
+                    if _holder(path) in ("", mine):  # empty: the disk was full
+                        path.unlink(missing_ok=True)
+                return
+        holder = _holder(path)
+        looks, seen = looks + 1 if holder == seen else 0, holder
+        if looks >= _LOOKS or (holder and _is_dead(holder)):
+            _remove(path, holder)
+        time.sleep(_PAUSE)
+
+
+def _created(path: Path) -> TextIO | None:
+    """A file that was not there, open for writing."""
     try:
-        with file:
-            file.write(mine)
-        yield
-    finally:
-        if _holder(path) in ("", mine):  # empty: the disk was full
-            path.unlink(missing_ok=True)
+        return path.open("x", encoding="utf-8")
+    except FileExistsError:
+        return None
 
 
 def _remove(lock: Path, holder: str | None) -> None:
@@ -126,7 +136,7 @@ class Claims:
     A claim is a file that one client alone can create, in a folder beside the table that is gone
     when none is at work. Clients give a sign of life now and then: the claims of one that is dead
     or silent for two minutes are taken over. Should two take over at once, both compute, and the
-    table keeps one row: claims save time, and nothing rests on them.
+    table keeps one row: claims save time, and nothing rests on them. Who claims has signals wait.
 
     Args:
         table: the results file; None: nobody shares what is computed.
@@ -162,16 +172,14 @@ class Claims:
         try:
             self._show()
             for _ in range(2):
-                try:
-                    with file.open("x", encoding="utf-8") as claim:
-                        self._held.add(file)
+                if claim := _created(file):
+                    self._held.add(file)
+                    with claim:
                         claim.write(self._mine)
-                except FileExistsError:
-                    if not self._is_left(file):
-                        return False
-                    file.unlink(missing_ok=True)
-                    continue
-                return True
+                    return True
+                if not self._is_left(file):
+                    return False
+                file.unlink(missing_ok=True)
             return False
         except FileNotFoundError:  # another client has just ended, and removed the empty folder
             return False

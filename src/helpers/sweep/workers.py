@@ -6,12 +6,12 @@ it and nothing else; the next group gets a new one.
 
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,6 +50,7 @@ class Here:
 
     def __init__(self) -> None:
         self._events: Iterator[Event] | None = None
+        self._happened: list[Event] = []
 
     def __enter__(self) -> "Here":
         return self
@@ -70,16 +71,20 @@ class Here:
             yield Event(number, "row", outcome)
         yield Event(number, "end")
 
-    def wait(self, seconds: float) -> list[Event]:
-        """The next events."""
+    def wait(self, seconds: float) -> None:
+        """Until something happens."""
         if self._events is None:
             time.sleep(min(seconds, _LOOK))
-            return []
+            return
         events, self._events = self._events, None  # Ctrl-C in a trial ends its group
-        event = next(events)
-        if event.kind != "end":
+        self._happened.append(next(events))
+        if self._happened[-1].kind != "end":
             self._events = events
-        return [event]
+
+    def events(self) -> list[Event]:
+        """What has happened, in its order."""
+        happened, self._happened = self._happened, []
+        return happened
 
     def stop(self, number: int) -> None:
         """Nothing can be stopped here."""
@@ -116,7 +121,8 @@ class Pool:
             raise ValueError(f"{jobs} trials at a time: 1 or more, or -1 for one a core")
         self.jobs = cores if jobs == -1 else jobs
         self._threads = threads or max(1, cores // self.jobs)
-        self._events: queue.SimpleQueue[tuple[_Process, Any]] = queue.SimpleQueue()
+        self._messages: deque[tuple[_Process, Any]] = deque()
+        self._called = threading.Event()
         self._idle: list[_Process] = []
         self._busy: dict[int, _Process] = {}
 
@@ -167,26 +173,30 @@ class Pool:
     def _listen(self, worker: _Process) -> None:
         try:
             while True:
-                self._events.put((worker, pickle.load(worker.process.stdout)))
+                self._call(worker, pickle.load(worker.process.stdout))
         except Exception:  # its end, or whatever bytes that are no message may raise
-            self._events.put((worker, None))
+            self._call(worker, None)
         finally:
             worker.process.stdout.close()
 
-    def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as anything has, at the latest after so many seconds."""
-        events: list[Event] = []
+    def _call(self, worker: _Process, message: Any) -> None:
+        self._messages.append((worker, message))
+        self._called.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until something happens, at most so many seconds."""
         until = time.monotonic() + seconds
-        while not events:
-            left = max(0.0, until - time.monotonic())
-            with suppress(queue.Empty):
-                events += self._taken(*self._events.get(timeout=min(left, _LOOK)))
-                while True:
-                    events += self._taken(*self._events.get_nowait())
+        while not self._messages and (left := until - time.monotonic()) > 0:
+            self._called.wait(min(left, _LOOK))
+            self._called.clear()
             self._look()
-            if not left:
-                break
-        return events
+
+    def events(self) -> list[Event]:
+        """What has happened, in its order."""
+        happened: list[Event] = []
+        while self._messages:
+            happened += self._taken(*self._messages.popleft())
+        return happened
 
     def _look(self) -> None:
         """See to processes that are dead, and whose output what they started holds open."""
@@ -197,7 +207,7 @@ class Pool:
                     worker.dead = now
                     _kill(worker.process)
                 elif now > worker.dead + _SILENT:
-                    self._events.put((worker, None))
+                    self._call(worker, None)
 
     def _taken(self, worker: _Process, message: Any) -> list[Event]:
         number = worker.number

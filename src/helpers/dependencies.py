@@ -23,11 +23,12 @@ import ast
 import hashlib
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+
+from helpers.syntax import dumped, is_words, parsed, syntax, text_of, uncollected
 
 PACKAGE = "helpers"
 # these modules get experiments by name; the one that imports all of them is among them
@@ -40,50 +41,6 @@ LISTING = {"cells", "cheap"}
 
 Chain = tuple[str, ...]
 Target = tuple[str, Chain]  # a module, and the attributes of it
-
-
-# several trees may have most of their texts in common
-_parsed = lru_cache(maxsize=None)(ast.parse)
-
-
-@cache
-def syntax(code: str) -> str:
-    r"""The syntax tree as text, without docstrings, the same under every version of Python.
-
-    >>> syntax("def f(x):\n    '''Half.'''\n    return x / 2  # half") == syntax(
-    ...     "def f(x): return x/2")
-    True
-    >>> syntax("x / 2") == syntax("x / 3")
-    False
-    """
-    return _dumped(_parsed(code))
-
-
-def _dumped(node: Any, without: Collection[ast.AST] = ()) -> str:
-    """Fields that are absent or empty are left out: newer versions of Python have more of them.
-
-    `ascii` and not `repr`: which characters `repr` escapes changes with the version of Unicode.
-    """
-    if isinstance(node, ast.JoinedStr):  # Python 3.12.1 ends some with an empty string
-        return f"JoinedStr({_dumped([v for v in node.values if _text(v) != ''], without)})"
-    if isinstance(node, ast.AST):
-        fields = [(name, getattr(node, name, None)) for name in node._fields if name != "kind"]
-        there = [(name, v) for name, v in fields if v is not None and v != []]
-        inside = [f"{name}={_dumped(v, without)}" for name, v in there]
-        return f"{type(node).__name__}({', '.join(inside)})"
-    if isinstance(node, list):
-        counted = (item for item in node if not _is_words(item) and item not in without)
-        return f"[{', '.join(_dumped(item, without) for item in counted)}]"
-    return ascii(node)
-
-
-def _is_words(node: Any) -> bool:
-    """Whether this statement is a lone string, such as a docstring."""
-    return isinstance(node, ast.Expr) and isinstance(_text(node.value), str)
-
-
-def _text(node: ast.AST) -> Any:
-    return node.value if isinstance(node, ast.Constant) else None
 
 
 @dataclass
@@ -114,9 +71,10 @@ class Facts:
 
     @classmethod
     @cache
+    @uncollected()
     def read(cls, code: str, home: Chain = ()) -> Facts:
         """The facts of a text; `home` is the package that its relative imports start from."""
-        tree = _parsed(code)
+        tree = parsed(code)
         facts = cls(only_imports=all(map(_only_imports, tree.body)))
         known: set[int] = set()  # called, assigned to, or a part of a longer chain
         for node in _walk(tree):  # outer nodes come before the ones inside
@@ -162,6 +120,13 @@ class Facts:
                 self.bound[alias.asname or alias.name].add((module, inside))
             self.computed |= alias.name == "import_module" and alias.asname is not None
 
+    @cached_property
+    def foreign(self) -> set[str]:
+        """Names that are imported or asked for, strings, and modules imported with ``*``."""
+        bound = {inside for to in self.bound.values() for _, inside in to}
+        used = {chain for chains in self.uses.values() for chain in chains}
+        return {module for module, _ in self.bound.get("*", ())}.union(*bound, *used, self.strings)
+
     def stands_for(self, node: ast.AST) -> set[Chain]:
         """Where in the package a name with its attributes comes from."""
         name, chain = _chain(node, set())
@@ -190,7 +155,7 @@ class Tree:
         while todo:
             module = todo.pop()
             reached.add(module)
-            todo |= self._links[module] - reached
+            todo |= self._links(module) - reached
         return reached
 
     def digest(self, modules: Iterable[str], *, grids: bool = True) -> str:
@@ -199,56 +164,50 @@ class Tree:
         for module in sorted(modules):
             text = self.texts[module]
             listing = set() if grids else self._listing(module)
-            told = _dumped(_parsed(text), listing) if listing else syntax(text)
+            told = dumped(parsed(text), listing) if listing else syntax(text)
             sha.update(f"{module}\n{told}\0".encode())
         return sha.hexdigest()[:16]
 
     def _listing(self, module: str) -> set[ast.AST]:
         """What lists an experiment's cells: settings, and functions that serve nothing else."""
-        calls = [c for c in self._facts[module].calls if _last(c.func) in REGISTERING]
+        calls = [c for c in self._facts(module).calls if _last(c.func) in REGISTERING]
         listed = (k for call in calls for k in call.keywords if k.arg in LISTING)
         settings = {k for k in listed if isinstance(k.value, ast.Name | ast.Lambda)}
-        if not settings or module in self._handed_on:
+        if not settings or self._is_handed_on(module):
             return set()
-        tree = _parsed(self.texts[module])
+        tree = parsed(self.texts[module])
         named = Counter(getattr(node, "id", "") for node in ast.walk(tree))
         given = Counter(getattr(setting.value, "id", "") for setting in settings)
         return settings | {
             node
             for node in tree.body
-            if isinstance(node, ast.FunctionDef) and node.name not in self._handed_on
-            if 0 < given[node.name] == named[node.name]
+            if isinstance(node, ast.FunctionDef) and 0 < given[node.name] == named[node.name]
             if not (node.decorator_list or node.args.defaults or node.args.kw_defaults)
             if not any(isinstance(inner, ast.Global) for inner in ast.walk(node))
+            if not self._is_handed_on(node.name)
         }
 
-    @cached_property
-    def _handed_on(self) -> set[str]:
-        """Names that a module imports or asks something for, strings, modules imported with ``*``.
-
-        Of whatever they are names: more counts rather than less. The sweep asks for grids alone.
-        """
-        facts = [f for m, f in self._facts.items() if _path(m)[:2] != SWEEP]
-        bound = {inside for f in facts for to in f.bound.values() for _, inside in to}
-        used = {chain for f in facts for chains in f.uses.values() for chain in chains}
-        whole = {module for f in facts for module, _ in f.bound.get("*", ())}
-        return whole.union(*bound, *used, *(f.strings for f in facts))
+    def _is_handed_on(self, name: str) -> bool:
+        """Whether any module names it as another's; the sweep asks for grids alone."""
+        some = (m for m, t in self.texts.items() if _path(name)[-1] in t and _path(m)[:2] != SWEEP)
+        return any(name in self._facts(module).foreign for module in some)
 
     @cached_property
     def experiments(self) -> dict[str, str]:
         """Module of each experiment: ``@experiment("name", …)`` or ``Experiment("name", …)``."""
         return {
-            _text(call.args[0]): module
-            for module, facts in self._facts.items()
-            for call in facts.calls
+            text_of(call.args[0]): module
+            for module, text in self.texts.items()
+            if re.search(r"\b[eE]xperiment[\s\\]*\(", text)  # faster than to read them all
+            for call in self._facts(module).calls
             if _last(call.func) in REGISTERING and call.args
-            if isinstance(_text(call.args[0]), str)
+            if isinstance(text_of(call.args[0]), str)
         }
 
     def direct(self, facts: Facts) -> set[str]:
         """Modules that a text names itself, experiments among them."""
-        computed = set(self.texts) if facts.computed else set()
-        return self._imported(facts) | self._asked(facts) | computed
+        named = self._imported(facts) | self._asked(facts)
+        return named.union(self.texts if facts.computed else ())
 
     def _imported(self, facts: Facts) -> set[str]:
         targets: set[Target] = {(module, ()) for module in facts.imported}
@@ -267,7 +226,7 @@ class Tree:
         if not chain:
             return {m for m in self.texts if f"{m}.".startswith(f"{module}.")}
         name, *rest = chain
-        found = set(self._facts[module].bound.get(name, ())) if module in self.texts else set()
+        found = set(self._facts(module).bound.get(name, ())) if module in self.texts else set()
         if f"{module}.{name}" in {*self.texts, *self._packages}:
             found.add((f"{module}.{name}", ()))
         own = set() if found and module in self._doors else {module} & set(self.texts)
@@ -279,7 +238,7 @@ class Tree:
         for call in facts.calls:
             given = [*call.args, *(keyword.value for keyword in call.keywords)]
             if any(path[:2] == SWEEP for path in facts.stands_for(call.func)):
-                names |= {_text(value) for value in given} & set(self.experiments)
+                names |= {text_of(value) for value in given} & set(self.experiments)
             if given and facts.asks(call.func) and not isinstance(given[0], ast.Constant):
                 names |= self._meant(given[0], facts)
         for value in filter(facts.asks, facts.values):
@@ -291,27 +250,21 @@ class Tree:
         values = facts.given.get(getattr(asked, "id", ""), [asked])
         # what the sweep itself has given is accounted for where it was asked
         values = [v for v in values if not isinstance(v, ast.Call) or not facts.asks(v.func)]
-        made = any(
-            isinstance(v, ast.Call | ast.JoinedStr | ast.BinOp | ast.Starred) for v in values
-        )
+        kinds = ast.Call | ast.JoinedStr | ast.BinOp | ast.Starred
+        made = any(isinstance(value, kinds) for value in values)
         told = set() if made else facts.strings & set(self.experiments)
         return (told or set(self.experiments)) if values else set()
 
-    @cached_property
-    def _facts(self) -> dict[str, Facts]:
-        return {module: Facts.read(text, self._home(module)) for module, text in self.texts.items()}
+    def _facts(self, module: str) -> Facts:
+        return Facts.read(self.texts[module], self._home(module))
 
-    @cached_property
-    def _links(self) -> dict[str, set[str]]:
-        links = {}
-        for module, facts in self._facts.items():
-            if _path(module)[:2] == SWEEP:
-                # it imports all experiments; which of them matter, the names in calls tell
-                found = self._imported(facts)
-                links[module] = {m for m in found if _path(m)[:2] != EXPERIMENTS}
-            else:
-                links[module] = self.direct(facts)
-        return links
+    @cache  # noqa: B019 (there are few trees)
+    def _links(self, module: str) -> set[str]:
+        facts = self._facts(module)
+        if _path(module)[:2] == SWEEP:
+            # it imports all experiments; which of them matter, the names in calls tell
+            return {m for m in self._imported(facts) if _path(m)[:2] != EXPERIMENTS}
+        return self.direct(facts)
 
     @cached_property
     def _packages(self) -> set[str]:
@@ -320,11 +273,10 @@ class Tree:
     @cached_property
     def _doors(self) -> set[str]:
         """Packages that only hand on: what they do is done by the modules behind."""
-        return {m for m in self._packages & set(self.texts) if self._facts[m].only_imports}
+        return {m for m in self._packages & set(self.texts) if self._facts(m).only_imports}
 
     def _home(self, module: str) -> Chain:
-        path = _path(module)
-        return path if module in self._packages else path[:-1]
+        return _path(module) if module in self._packages else _path(module)[:-1]
 
 
 @lru_cache(maxsize=4)
@@ -357,14 +309,14 @@ def _only_imports(node: ast.stmt) -> bool:
     """Whether this statement of a module is an import, words, or the like of ``__all__ = …``."""
     names = [getattr(target, "id", "") for target in getattr(node, "targets", ())]
     dunder = isinstance(node, ast.Assign) and all(re.fullmatch("__\\w+__", n) for n in names)
-    return dunder or isinstance(node, ast.Import | ast.ImportFrom) or _is_words(node)
+    return dunder or isinstance(node, ast.Import | ast.ImportFrom) or is_words(node)
 
 
 def _imports_computed(call: ast.Call) -> bool:
     """Whether a call imports, or runs, what the text does not tell."""
     if isinstance(call.func, ast.Name) and call.func.id in ("exec", "eval"):
         return True
-    told = call.args and isinstance(_text(call.args[0]), str) and call.args[0].value[:1] != "."
+    told = call.args and isinstance(text_of(call.args[0]), str) and call.args[0].value[:1] != "."
     return _last(call.func) in ("import_module", "__import__") and not told
 
 

@@ -4,6 +4,7 @@ nbval replays the notebooks as readers run them. Whoever wants many replays with
 each needs the numbers alone.
 """
 
+import gc
 import os
 import sys
 from multiprocessing.connection import Connection
@@ -37,6 +38,7 @@ def replay(notebook: Path, source: Path) -> list[Checked]:
 
 def _tell(there: Connection, notebook: str, source: str) -> None:
     """Execute what comes before the last checked cell, and tell what these say."""
+    gc.freeze()
     for name in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
         del sys.modules[name]  # what a fork is made by is no part of the package in `source`
     sys.path.insert(0, source)

@@ -5,6 +5,7 @@ server that does it once, in the environment of the kernels; each kernel is a fo
 imports this package itself.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -114,6 +115,7 @@ def _serve(
 ) -> None:
     from ipykernel import kernelapp
 
+    gc.freeze()  # the libraries stay: garbage collection need not look at them again and again
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
     # as in a new process: not the folder of whoever started the server, nor what made this fork
     sys.path[:] = [_OWN, *(place for place in sys.path if place not in ("", _OWN, os.getcwd()))]

@@ -13,7 +13,9 @@ from helpers.project import expanded
 from helpers.sweep.store import PROVENANCE, Cell, key_of
 
 # modules that run trials and compute nothing of them
-_MACHINERY = tuple(f"{PACKAGE}.{m}" for m in ("sweep", "dependencies", "errors", "project"))
+_MACHINERY = tuple(
+    f"{PACKAGE}.{m}" for m in ("sweep", "dependencies", "syntax", "errors", "project")
+)
 
 # what a trial may know about the machine, and what no result may depend on
 CONTEXT = {"device": "cpu", "data_dir": None, "precision": "float32"}

@@ -62,11 +62,11 @@ def decode(text: str) -> Scalar:
     """The value of one field; ValueError for what `encode` does not write."""
     if text in ("True", "False"):
         return text == "True"
-    if _REWRITTEN.fullmatch(text):
+    if "E" in text and _REWRITTEN.fullmatch(text):  # tables have a million fields
         raise ValueError(f"{text} was written by a spreadsheet, which changes and rounds values")
     if text.startswith('"'):
         return json.loads(text)
-    for number in (int, float):
+    for number in (float,) if "." in text else (int, float):
         try:
             return number(text)
         except ValueError:
@@ -303,15 +303,15 @@ class Store:
             raise ValueError("a column appears twice in the header")
         if absent := [column for column in PROVENANCE if column not in fields]:
             raise ValueError(f"the header lacks the columns {', '.join(absent)}")
-        self.header = fields
+        self.header, texts = fields, {*self._names, *_TEXT}
+        self._decoders = [decode if column in texts else _decode_number for column in fields]
 
     def _take_row(self, fields: list[str]) -> None:
         if len(fields) != len(self.header):
             raise ValueError(f"{len(fields)} fields where the header has {len(self.header)}")
-        texts = {*self.parameters, *_TEXT}
         row = {
-            column: decode(field) if column in texts else _decode_number(field)
-            for column, field in zip(self.header, fields, strict=True)
+            column: read(field)
+            for column, read, field in zip(self.header, self._decoders, fields, strict=True)
         }
         for column in _TEXT:
             if not isinstance(row[column], str):

@@ -63,6 +63,13 @@ AROUND = """() => ({
   after: document.querySelectorAll("a.right-next").length,
   source: document.querySelector("a.btn-download-source-button")?.getAttribute("href"),
 })"""
+COUNTED = """() => Object.fromEntries(Object.entries({
+  formulas: "main .math", typeset: "main mjx-container", wrong: "mjx-merror",
+}).map(([name, selector]) => [name, document.querySelectorAll(selector).length]))"""
+COLOURS = """() => ({
+  paper: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.querySelector("main p, main h1")).color,
+})"""
 SLIDERS = ", ".join(f".{marker} input[type=range]" for marker in (sliders.MARKER, dial.MARKER))
 DRAWN = """input => [...input.closest("[data-panel], .range-figure").querySelectorAll("path, g")]
   .map(one => one.getAttribute("d") + one.getAttribute("transform")).join()"""
@@ -150,14 +157,11 @@ def survey(chromium, address, names) -> dict[tuple[str, str], dict]:
             page.evaluate(UNFOLD)
             found[setting, name] = {
                 "solution": solution,
-                "formulas": page.locator("main .math").count(),
-                "typeset": page.locator("main mjx-container").count(),
-                "wrong": page.locator("mjx-merror").count(),
+                **page.evaluate(COUNTED),
                 "raw": [] if name in EXTRA else page.evaluate(LEFT_RAW),
                 "width": page.evaluate("document.documentElement.scrollWidth"),
                 "wide": page.evaluate(WIDE),
-                "paper": brightness(page, "body", "backgroundColor"),
-                "ink": brightness(page, "main p, main h1", "color"),
+                **{name: brightness(colour) for name, colour in page.evaluate(COLOURS).items()},
                 "cut equations": page.evaluate(CUT_EQUATIONS),
                 "scrolled equations": page.evaluate(SCROLLED_EQUATIONS),
                 "cut tables": page.evaluate(CUT_TABLES),
@@ -184,9 +188,8 @@ def first_unfolded(page) -> dict | None:
     return {"opens": shown, "solutions": solutions.count(), "buttons": buttons.count()}
 
 
-def brightness(page, selector: str, quality: str) -> float:
-    """Mean of red, green and blue, 0 to 255, of a computed colour of the first match."""
-    colour = page.locator(selector).first.evaluate(f"e => getComputedStyle(e).{quality}")
+def brightness(colour: str) -> float:
+    """Mean of red, green and blue, 0 to 255, of a computed colour."""
     return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
 
 

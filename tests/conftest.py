@@ -62,6 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was collected stays: garbage collection need not look at a million objects each time."""
+    gc.collect()
     gc.freeze()
 
 

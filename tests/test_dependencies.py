@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import functools
+import gc
 import io
 import re
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 from helpers import sweep
 from helpers.book import sources
-from helpers.dependencies import Tree, code_of, syntax
+from helpers.dependencies import Tree, code_of
+from helpers.syntax import syntax, uncollected
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -165,6 +167,36 @@ def test_experiments_behind_their_names(code, found):
         assert reached("from helpers.sweep import get, results\n" + plain) == found | SWEEP
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        '@experiment("a", cells=b)\ndef f(call): 0', 'x = Experiment ("a", f)',
+        'sweep.Experiment \\\n ("a")', '(experiment)("a")', '(experiment # why\n ("a"))',
+    ],
+)  # fmt: skip
+def test_an_experiment_is_found_however_it_is_written(code):
+    """In its own module alone, and one that is broken hinders nobody who does not need it."""
+    texts = {"helpers.a": code, "helpers.b": "def a(x): 0", "helpers.c": "def ("}
+    assert Tree(texts).experiments == {"a": "helpers.a"}
+    assert Tree(texts).closure("import helpers.b") == {"helpers.b"}
+    with pytest.raises(SyntaxError):
+        Tree(texts).closure("import helpers.c")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_garbage_is_collected_afterwards_as_before(before):
+    (gc.enable if before else gc.disable)()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() == before
+        with pytest.raises(SyntaxError), uncollected():
+            syntax("def (")
+        assert gc.isenabled() == before
+    finally:
+        gc.enable()
+
+
 def test_the_hash_takes_no_notice_of_words_and_layout():
     code = 'def f(x: int):\n    """Half."""\n    y = x / 2  # half\n    return y\n'
     same = 'X = 1\n"""About X."""\nclass A:\n    """A."""\n    b = 1'
@@ -217,10 +249,18 @@ def test_a_grid_is_no_part_of_what_a_cell_computes(number, same):
 
 
 @pytest.mark.parametrize(
-    "other", ["from helpers.x import listed", "from helpers import x\nx.listed"]
+    ("name", "other"),
+    [
+        ("helpers.y", "from helpers.x import listed"),
+        ("helpers.y", "from helpers import x\nx.listed"),
+        ("helpers.y", "from helpers.x import *\nlisted('laptop')"),
+        ("helpers.y", "from helpers import x\ngetattr(x, 'listed')('laptop')"),
+        ("helpers.x.z", "from . import *\nlisted('laptop')"),
+        ("helpers.x.y.z", "from .. import \\\n    *\nlisted('laptop')"),
+    ],
 )
-def test_a_grid_that_others_use_counts(other):
-    before = {"helpers.x": GRID, "helpers.y": other}
+def test_a_grid_that_others_use_counts(name, other):
+    before = {"helpers.x": GRID, name: other}
     after = before | {"helpers.x": GRID.replace('{"n": n}', '{"n": -n}')}
     assert Tree(before).digest(before, grids=False) != Tree(after).digest(after, grids=False)
 

@@ -142,6 +142,7 @@ class Tree:
     """The package's modules by dotted name (``helpers.kernels.hermite``) and their text."""
 
     texts: Mapping[str, str]
+    _known: dict[str, set[str]] = field(default_factory=dict, repr=False)  # links of modules
 
     @classmethod
     def read(cls, folder: Path) -> Tree:
@@ -188,8 +189,12 @@ class Tree:
         }
 
     def _is_handed_on(self, name: str) -> bool:
-        """Whether any module names it as another's; the sweep asks for grids alone."""
-        some = (m for m, t in self.texts.items() if _path(name)[-1] in t and _path(m)[:2] != SWEEP)
+        """Whether any module names it as another's; the sweep asks for grids alone.
+
+        Only texts that hold it are read: a name that is put together from pieces is not seen.
+        """
+        held = re.compile(rf"{re.escape(_path(name)[-1])}|import[\s\\]*\*")
+        some = (m for m, text in self.texts.items() if held.search(text) and _path(m)[:2] != SWEEP)
         return any(name in self._facts(module).foreign for module in some)
 
     @cached_property
@@ -198,7 +203,7 @@ class Tree:
         return {
             text_of(call.args[0]): module
             for module, text in self.texts.items()
-            if re.search(r"\b[eE]xperiment[\s\\]*\(", text)  # faster than to read them all
+            if re.search(r"\b[eE]xperiment\b", text)  # faster than to read them all
             for call in self._facts(module).calls
             if _last(call.func) in REGISTERING and call.args
             if isinstance(text_of(call.args[0]), str)
@@ -258,13 +263,15 @@ class Tree:
     def _facts(self, module: str) -> Facts:
         return Facts.read(self.texts[module], self._home(module))
 
-    @cache  # noqa: B019 (there are few trees)
     def _links(self, module: str) -> set[str]:
-        facts = self._facts(module)
-        if _path(module)[:2] == SWEEP:
-            # it imports all experiments; which of them matter, the names in calls tell
-            return {m for m in self._imported(facts) if _path(m)[:2] != EXPERIMENTS}
-        return self.direct(facts)
+        if module not in self._known:
+            facts = self._facts(module)
+            found = self.direct(facts)
+            if _path(module)[:2] == SWEEP:
+                # it imports all experiments; which of them matter, the names in calls tell
+                found = {m for m in self._imported(facts) if _path(m)[:2] != EXPERIMENTS}
+            self._known[module] = found
+        return self._known[module]
 
     @cached_property
     def _packages(self) -> set[str]:

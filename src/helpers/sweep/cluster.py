@@ -77,7 +77,7 @@ class Cluster:
                 raise ValueError(f"no Dask scheduler answers at {given}") from error
             self.address, self._owned = given, True
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._happened: list[Event] = []
+        self._called = threading.Event()
         self._futures: dict[int, Any] = {}
         self._bound: dict[int, set[str]] = {}  # to these workers, where not all would do
         self._given: dict[int, str] = {}  # to this worker first
@@ -164,33 +164,37 @@ class Cluster:
             there, task.packed(), task.limit, **where, pure=False, retries=0
         )
         self._futures[number] = future
-        future.add_done_callback(lambda done: self._done.put((number, done)))
+
+        def call(done: Any) -> None:
+            self._done.put((number, done))
+            self._called.set()
+
+        future.add_done_callback(call)
 
     def wait(self, seconds: float) -> None:
-        """Until something happens, at most so many seconds."""
-        self._happened += self._next(seconds)
+        """Until something happens, at most so many seconds; `TrialError` without a scheduler."""
+        self._check()
+        if self._done.empty() and not self._called.wait(max(0.0, min(seconds, _PAUSE))):
+            self._look()
+        self._called.clear()
 
     def events(self) -> list[Event]:
-        """What has happened, in its order."""
-        happened, self._happened = self._happened, []
-        return happened
+        """What has happened, in its order.
 
-    def _next(self, seconds: float) -> list[Event]:
-        """What becomes of a group.
-
-        One whose workers are all gone, or whose rows were lost with one, ends without rows.
+        A group whose workers are all gone, or whose rows were lost with one, ends without rows.
         """
-        self._check()
-        try:
-            number, future = self._done.get(timeout=max(0.0, min(seconds, _PAUSE)))
-        except queue.Empty:
-            self._look()
-            return [event for number in self._stranded() for event in self._ended(number)]
+        happened = list[Event]()
+        while not self._done.empty():
+            happened += self._became(*self._done.get())
+        return happened + [event for n in self._stranded() for event in self._ended(n)]
+
+    def _became(self, number: int, future: Any) -> list[Event]:
+        """What there is to tell of a group that is done."""
         if self._futures.get(number) is not future:
             return []
-        if future.status in ("cancelled", "lost"):  # not by us
+        if future.status in ("cancelled", "lost"):  # not by us: the scheduler is gone
             self._client.close(timeout=5)
-            self._check()
+            return []
         if future.status == "error":
             told = self._cause(future.exception())
             return [Event(number, "died", told), *self._ended(number)]

@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         _tell(error)
         return 1
     except KeyboardInterrupt as stop:
+        if isinstance(stop.__context__, _FAULTS):  # it came while this was told
+            _tell(stop.__context__)
         print("stopped; finished rows are stored, the next run goes on from them", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 

@@ -1,9 +1,8 @@
 """One way through the groups of cells that are not stored yet: who is next, and what became of it.
 
-Rows are stored as they come; signals are heeded while they are waited for. A trial that raises,
-exits, kills its process, never ends or finds nothing but nan costs its group and no other. Cells
-that failed before come last. When the table cannot be written any more nothing new is begun, and
-what is in flight is kept.
+Rows are stored as they come. A trial that raises, exits, kills its process, never ends or finds
+nothing but nan costs its group and no other. Cells that failed before come last. When the table
+cannot be written any more nothing new is begun, and what is in flight is kept.
 """
 
 import time
@@ -18,7 +17,7 @@ from helpers.sweep.failures import TRIES, Failures
 from helpers.sweep.locks import Claims
 from helpers.sweep.pace import Pace, in_turn
 from helpers.sweep.registry import Experiment
-from helpers.sweep.signals import signals_wait
+from helpers.sweep.signals import SignalsWait
 from helpers.sweep.store import PROVENANCE, Cell, Key, Store, kept_elsewhere, key_of
 from helpers.sweep.trials import Outcome, TrialError, noted
 from helpers.sweep.worker import Task, package_text
@@ -91,8 +90,7 @@ class Course:
         self.executor, self.terms, self.bar = executor, terms or Terms(), bar
         self.failed: list[tuple[Cell, Outcome]] = []
         self.missing: list[tuple[Cell, str]] = []
-        self.left: list[Cell] = []
-        self.asked = 0
+        self.left, self.asked = list[Cell](), 0
         self.strict, self._revision = terms is None, revision
         stored = file.path if file.shared else None
         self._code = experiment.code if stored or executor.remote else ""
@@ -102,8 +100,9 @@ class Course:
         self.untold = self.strict or not stored
         self._pending: deque[list[Cell]] = deque()
         self._elsewhere: list[list[Cell]] = []
-        self._number, self._looked = 0, 0.0
+        self._number, self._looked, self._misfits = 0, 0.0, 0
         self._running: dict[int, Running] = {}
+        self._signals = SignalsWait()
         self._lacking: dict[Key, dict[str, str]] = {}
         self._pace = Pace(Costs(experiment, list(file.rows.values())))
         self._said = set[str]()
@@ -111,7 +110,6 @@ class Course:
         # why the table cannot grow any more, and the finished rows that it did not take
         self._fault: StoreError | None = None
         self._unstored: list[dict[str, Any]] = []
-        self._misfits = 0
 
     def run(self, todo: list[Cell], asked: list[Cell] | None = None) -> None:
         """Compute these cells, as far as the terms allow.
@@ -127,23 +125,24 @@ class Course:
         self.asked = len(todo)
         self._pace.begin(todo)
         self._pending = deque(self._ordered(todo, asked or todo))
-        with signals_wait() as heeded, self._claims, self.executor:
+        with self._signals, self._claims, self.executor:
             try:
                 while True:
                     self._submit()
-                    with heeded():
+                    with self._signals.heeded():
                         if not (self._pending or self._running or self._elsewhere):
                             break
                         self.executor.wait(self._patience())
                     self._take_all()
                     self._stop_late_ones()
             except (KeyboardInterrupt, TrialError):
+                self._signals.hold()
                 self._take_all()  # what has come in meanwhile is finished, too
                 if self._fault:
                     self._say(self._told())
                 raise
-        if self._fault:
-            raise StoreError(self._told()) from self._fault
+            if self._fault:
+                raise StoreError(self._told()) from self._fault
         self._note(self._failures.forget, self.file.rows)
 
     def _ordered(self, todo: list[Cell], asked: list[Cell]) -> list[list[Cell]]:
@@ -191,6 +190,8 @@ class Course:
             self._pending.clear()
             self._elsewhere.clear()
         while self._pending and self.executor.free() > 0:
+            with self._signals.heeded():  # others may be at a thousand of them
+                pass
             cells = self._pending.popleft()
             if not self._fits(cells, now):
                 self.left += cells
@@ -212,8 +213,7 @@ class Course:
         self._advance(cells, len(cells) - len(todo))
         lacking = self._lacking.get(key_of(todo[0]), {}) if todo else {}
         if lacking and not self.executor.others(lacking):
-            for cell in todo:
-                self.missing.append((cell, next(iter(lacking.values()))))
+            self.missing += [(cell, next(iter(lacking.values()))) for cell in todo]
             self._advance(todo, len(todo))
             todo = []
         if not todo:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from helpers.errors import StoreError
-from helpers.sweep.signals import signals_wait
+from helpers.sweep.signals import SignalsWait
 
 # looks at a lock file that stays the same, and the seconds between two
 _LOOKS, _PAUSE = 1_500, 0.02
@@ -51,7 +51,7 @@ def lock_file(path: Path) -> Iterator[None]:
     """
     mine, seen, looks = _signature(), "", 0
     while True:
-        with signals_wait():
+        with SignalsWait():
             if file := _created(path):
                 try:
                     with file:

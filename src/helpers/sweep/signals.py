@@ -2,50 +2,79 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _WAIT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 1.0  # seconds after which another signal is heeded at once
 
 
-@contextmanager
-def signals_wait() -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Ctrl-C, and a request to end, are heeded when this is over, by whoever heeds them now.
+class SignalsWait:
+    """Ctrl-C, and a request to end, are heeded at the end of this context, by who heeds them now.
 
-    For work between whose steps an exception would leave something half done. Inside of what is
-    yielded, called, they are heeded at once, and so are those that have waited. What is ignored,
-    or ends the process, still does; so it is in other threads than the main one, where no signal
-    raises anything.
+    For work between whose steps an exception would leave something half done. Inside of `heeded`
+    they are heeded at once, and so are those that have waited; and where the work takes longer than
+    somebody has patience, another one a second later is. What is ignored, or ends the process,
+    still does. So it is in other threads than the main one, where no signal raises anything, and
+    inside of a context where they wait already.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield nullcontext
-        return
-    before = {number: signal.getsignal(number) for number in _WAIT}
-    before = {number: handler for number, handler in before.items() if callable(handler)}
-    came: list[tuple[int, FrameType | None]] = []
 
-    def hold() -> None:
-        for number in before:
-            signal.signal(number, lambda *told: came.append(told))
+    def __init__(self) -> None:
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._came: list[tuple[int, FrameType | None]] = []
+        self._open, self._since = True, 0.0  # a handler that is open passes signals on
 
-    def let_in() -> None:
-        for number, handler in before.items():
+    def __enter__(self) -> "SignalsWait":
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in _WAIT}
+            self._before = {n: h for n, h in handlers.items() if callable(h) and not _waits(h)}
+            for number in self._before:
+                signal.signal(number, self._handle)
+        self._open = False
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._open = True
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-        while came:
-            number, frame = came.pop(0)
-            before[number](number, frame)
+        self._let_in()
+
+    def hold(self) -> None:
+        """Have signals wait again, after an exception in `heeded`."""
+        self._open = False
 
     @contextmanager
-    def heeded() -> Iterator[None]:
-        let_in()
+    def heeded(self) -> Iterator[None]:
+        """A context in which signals are heeded, those first that came before."""
         try:
+            self._open = True
+            self._let_in()
             yield
         finally:
-            hold()
+            self._open = False
 
-    try:
-        hold()
-        yield heeded
-    finally:
-        let_in()
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._open and (not self._came or now < self._since + _PATIENCE):
+            self._since = self._since if self._came else now
+            self._came.append((number, frame))
+            return
+        self._came.append((number, frame))
+        self._let_in()
+
+    def _let_in(self) -> None:
+        if self._came:
+            number, frame = self._came.pop(0)
+            try:
+                self._before[number](number, frame)
+            finally:  # the others, too, whatever this one raises
+                self._let_in()
+
+
+def _waits(handler: Any) -> bool:
+    """Whether this is the handler of a context in which signals wait now."""
+    context = getattr(handler, "__self__", None)
+    return isinstance(context, SignalsWait) and not context._open

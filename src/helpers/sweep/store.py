@@ -20,7 +20,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,7 @@ class Store:
     def _forget(self) -> None:
         """Nothing was read yet."""
         self.header, self.rows = [], {}
+        self._decoders: list[Callable[[str], Scalar]] = []  # of each column
         self._size, self._lines, self._tail, self._end = 0, 0, b"", "\n"
         self._file: tuple[int, int] | None = None
 

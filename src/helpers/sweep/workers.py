@@ -51,6 +51,7 @@ class Here:
     def __init__(self) -> None:
         self._events: Iterator[Event] | None = None
         self._happened: list[Event] = []
+        self._streams = True
 
     def __enter__(self) -> "Here":
         return self
@@ -64,7 +65,7 @@ class Here:
 
     def submit(self, number: int, task: Task, avoid: frozenset[str] = frozenset()) -> None:
         """Take a group; it is computed while `wait` is called."""
-        self._events = self._run(number, task)
+        self._events, self._streams = self._run(number, task), task.experiment.streams
 
     def _run(self, number: int, task: Task) -> Iterator[Event]:
         for outcome in attempt(task.experiment, task.cells, task.context):
@@ -77,9 +78,11 @@ class Here:
             time.sleep(min(seconds, _LOOK))
             return
         events, self._events = self._events, None  # Ctrl-C in a trial ends its group
-        self._happened.append(next(events))
-        if self._happened[-1].kind != "end":
-            self._events = events
+        for event in events:
+            self._happened.append(event)
+            if self._streams and event.kind != "end":  # the next row takes its time
+                self._events = events
+                return
 
     def events(self) -> list[Event]:
         """What has happened, in its order."""
@@ -186,10 +189,13 @@ class Pool:
     def wait(self, seconds: float) -> None:
         """Until something happens, at most so many seconds."""
         until = time.monotonic() + seconds
-        while not self._messages and (left := until - time.monotonic()) > 0:
-            self._called.wait(min(left, _LOOK))
+        while True:
+            if not self._messages:
+                self._called.wait(max(0.0, min(until - time.monotonic(), _LOOK)))
             self._called.clear()
             self._look()
+            if self._messages or time.monotonic() >= until:
+                return
 
     def events(self) -> list[Event]:
         """What has happened, in its order."""

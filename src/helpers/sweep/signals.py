@@ -13,13 +13,13 @@ _PATIENCE = 1.0  # seconds after which another signal is heeded at once
 
 
 class SignalsWait:
-    """Ctrl-C, and a request to end, are heeded at the end of this context, by who heeds them now.
+    """Ctrl-C, and a request to end, wait for the end of this context, and then do what they do now.
 
     For work between whose steps an exception would leave something half done. Inside of `heeded`
-    they are heeded at once, and so are those that have waited; and where the work takes longer than
-    somebody has patience, another one a second later is. What is ignored, or ends the process,
-    still does. So it is in other threads than the main one, where no signal raises anything, and
-    inside of a context where they wait already.
+    they do it at once, and so do those that have waited; and where the work takes longer than
+    somebody has patience, another one a second later does. What is ignored, or ends the process,
+    is left alone. Nothing changes in other threads than the main one, where no signal raises
+    anything, nor inside of a context where signals wait already.
     """
 
     def __init__(self) -> None:

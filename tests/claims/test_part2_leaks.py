@@ -145,6 +145,19 @@ def test_a_leak_where_the_accuracy_tells_is_no_unseen_one():
     assert leaks.leak_unseen(rows).verdict == NOT_REPRODUCED
 
 
+def test_networks_that_differ_in_one_image_are_a_design_of_their_own():
+    """Their change of accuracy is that of each data set and pattern, and counts at n = 1."""
+    own = answers()
+    less = (own["dataset"] == "mnist") & (own["variant"] == "S1")
+    wobble = np.resize([-0.001, 0.001], len(own))
+    own = own.assign(accuracy=0.9 + wobble - 0.05 * less)
+    kept = leaks.kept_accuracy(attacks(counts=(0, 1)), own).xs(leaks.ONE_IMAGE, level="design")
+    assert set(kept.index) == set(itertools.product(SETS, leaks.PATTERNS, [1]))
+    assert list(kept.index[~kept["kept"]]) == [("mnist", "S1", 1)]
+    assert kept.loc["mnist", "S1", 1]["mean"] == pytest.approx(-0.05)
+    assert kept["before"].to_numpy() == pytest.approx(0.9)
+
+
 PANELS = list(itertools.product(SETS, (0, 1)))
 
 

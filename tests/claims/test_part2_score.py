@@ -254,3 +254,15 @@ def test_these_tests_notice_a_planted_fault(planted, module, text, fault, claim,
     before = judge(claim, rows(claim)).verdict
     broken = planted(module, text, fault)
     assert broken[RULES[claim].__name__](rows(claim)).verdict != before
+
+
+def test_accuracies_are_compared_up_to_n_of_2000_and_no_further():
+    rows = made()
+    more = rows[rows["spurious"] == 2_000].assign(spurious=3_000, clean_accuracy=0.0)
+    found = readings.accuracies(pd.concat([rows, more]))
+    for name, one in found.items():
+        assert one.span < 0.02
+        counts = set(rows.loc[rows["dataset"] == name, "spurious"]) - {0}
+        assert {key[2] for key in one.changes} == counts and (2_000 in counts) != (
+            name == "cifar10"
+        )

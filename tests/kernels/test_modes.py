@@ -47,6 +47,21 @@ def test_products_and_matrices_agree(solver, dtype):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_the_solver_is_the_one_that_was_asked_for(solver, monkeypatch):
+    """They find the same modes: which of them did is to be seen from the other alone."""
+    (other,) = set(SOLVERS) - {solver}
+
+    def refused(*told, **options):
+        raise AssertionError("the other solver")
+
+    monkeypatch.setattr(f"helpers.kernels.modes._{other}", refused)
+    K = matrix(30, 0)
+    kernels.top_modes(K, 3, solver=solver)
+    with pytest.raises(AssertionError, match="the other solver"):
+        kernels.top_modes(K, 3, solver=other)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_symmetric_products_read_the_right_half(solver):
     """A matrix that is not contiguous, and one in float32, take different ways to the same."""
     K = matrix(64, 2)

@@ -262,6 +262,7 @@ def test_how_many_networks_does_not_depend_on_the_unit_and_the_number_is_the_sma
     assert found == networks_like_these([x / 100 for x in SKEWED])
     assert resampled_power(SKEWED, found - 1) < 0.8 <= resampled_power(SKEWED, found)
     assert networks_like_these([-x for x in SKEWED]) == math.inf
+    assert networks_like_these([1.0, 1.001, 1.002], power=0.6) == 2  # fewer have no spread
     assert networks_like_these(SKEWED, most=5) == math.inf
 
 

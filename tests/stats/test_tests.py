@@ -89,6 +89,10 @@ def test_a_permutation_p_is_never_zero():
         stats.permutation_p(math.nan, [0.0, 1.0])
 
 
+def test_of_no_answers_none_is_lost():
+    assert stats.mcnemar_lost(0, 0) == stats.mcnemar_lost(3, 0) == 1
+
+
 @given(st.integers(0, 60), st.integers(1, 60))
 def test_mcnemar_of_lost_answers_alone(lost, n):
     after = torch.arange(n) >= lost

@@ -89,6 +89,20 @@ def test_the_turning_point_is_where_r_is_one(lift, spurious, core):
         assert (ends[0] > 1) == (lift < 1) or math.isclose(ends[0], 1, rel_tol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["lift", "spurious", "core"])
+def test_the_turning_point_names_what_is_no_strength(name):
+    with pytest.raises(ValueError, match=f"{name} is -1"):
+        cure.turning_point(**{"lift": 0.5, "spurious": 0.1, "core": 1.0, name: -1})
+
+
+@given(seeds, st.floats(0.01, 2), st.sampled_from([(4, 9), (9, 4), (5, 5)]))
+def test_ridge_weights_are_those_of_a_library_in_both_forms(seed, ridge, shape):
+    random = np.random.default_rng(seed)
+    x, g = random.standard_normal(shape), random.standard_normal(shape[0])
+    fitted = Ridge(alpha=shape[0] * ridge, fit_intercept=False, solver="svd").fit(x, g)
+    np.testing.assert_allclose(cure.ridge_weights(x, g, ridge), fitted.coef_, rtol=1e-6, atol=1e-9)
+
+
 @given(st.floats(0.01, 1), st.integers(20, 200))
 def test_equal_lengths_are_the_felt_ridge(ridge, samples):
     values = np.arange(1, 101) ** -1.0

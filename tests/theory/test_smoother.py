@@ -180,7 +180,10 @@ def test_single_precision_is_worked_on_in_double():
         (lambda s: s.weights(torch.ones(2)), r"expected \(m, 3\)"),
         (lambda s: s.weights(torch.full((1, 3), math.nan)), "not finite"),
         (lambda s: s.alignment(torch.ones(1, 3)), r"expected \(3, 3\)"),
-        (lambda s: s.predict(torch.ones(1, 3), torch.ones(2)), "labels have shape"),
+        (
+            lambda s: s.predict(torch.ones(1, 3), torch.ones(2)),
+            r"labels have shape \(2,\): expected \(3,\)",
+        ),
         (lambda s: s.residual(torch.tensor([1.0, math.inf, 0])), "labels hold"),
         (lambda s: s.held_out(torch.ones(3), torch.tensor([3])), "no list of different rows"),
         (lambda s: s.held_out(torch.ones(3), torch.tensor([1, 1])), "no list of different rows"),

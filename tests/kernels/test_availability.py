@@ -72,6 +72,17 @@ def test_neither_a_constant_nor_a_rare_class_moves_the_border(shift, copies):
     assert (kernels.halfway(scores, -target, queries) > 0).tolist() == [False, True]
 
 
+def test_one_mode_alone_is_read_alone():
+    """The second mode says nothing of a target that the first one is."""
+    X = torch.randn(40, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = kernels.leading(X @ X.T, X @ X.T, 3)
+    target = found.vectors[:, 0].sign()
+    weight = found.vectors[:, 1] @ target
+    alone = kernels.halfway(found.vectors[:, 1] * weight, target, found.queries[:, 1] * weight)
+    torch.testing.assert_close(found.read(target, mode=1), alone)
+    assert not torch.allclose(found.read(target), alone)
+
+
 def test_a_border_needs_two_classes():
     with pytest.raises(ValueError, match="one class"):
         kernels.halfway(torch.zeros(2), torch.ones(2), torch.zeros(1))

@@ -125,10 +125,11 @@ def test_noise_has_the_standard_deviation_asked_for(net):
     assert torch.equal(same_weights, before)
 
 
-def test_draws_depend_on_seed_and_set_only(net):
+@pytest.mark.parametrize("how", [how for how in CHANGES if "seed" in CHANGES[how]])
+def test_draws_depend_on_seed_and_set_only(net, how):
     def drawn(units, seed):
         random_state = torch.get_rng_state()
-        with lesions.perturbed(net, units, "random_init", scale=1.0, seed=seed):
+        with lesions.perturbed(net, units, how, **CHANGES[how] | {"seed": seed}):
             assert torch.equal(random_state, torch.get_rng_state())
             return state(net)
 

@@ -87,6 +87,8 @@ def test_gradient_is_the_norm_of_each_filters_gradient(cnn, double_softmax):
         assert found[unit] == pytest.approx(float(expected), rel=1e-9)
     assert bool((ranking.scores.diff() <= 0).all())
     assert all(p.grad is None for p in cnn.parameters())
+    plain = tracing.gradient(cnn, units, images, labels)  # the loss of the text, unless asked
+    assert torch.equal(plain.scores, ranking.scores) != double_softmax
 
 
 @settings(max_examples=15)

@@ -140,6 +140,9 @@ def test_the_spread_of_a_measured_loss_is_that_of_simulated_networks():
     lost = np.clip(rng.normal(0.3, 0.1, 20_000), 0, 1)
     losses = rng.binomial(n, lost) / n
     assert losses.std() == pytest.approx(measured_spread(0.1, 0.3, 0.0, n), rel=0.03)
+    lost, won = rng.multinomial(n, [0.3, 0.2, 0.5], 20_000).T[:2]
+    assert ((lost - won) / n).std() == pytest.approx(measured_spread(0.0, 0.3, 0.2, n), rel=0.03)
+    assert measured_spread(2.0, 0.0, 0.0, 1) == 2
 
 
 # -- how many, how small -----------------------------------------------------------------------
@@ -149,6 +152,7 @@ def test_the_spread_of_a_measured_loss_is_that_of_simulated_networks():
 @given(st.floats(0.02, 0.4), st.floats(0, 0.1), LEVELS, st.sampled_from([0.5, 0.8, 0.95]))
 def test_enough_images_are_enough_and_one_less_is_not(effect, won, level, aim):
     n = images_needed(effect, won, level, aim)
+    assert images_needed(effect) == images_needed(effect, 0.0, 0.05, 0.8)
     assert mcnemar_power(n, effect + won, won, level) >= aim
     assert n == 1 or mcnemar_power(n - 1, effect + won, won, level) < aim
 

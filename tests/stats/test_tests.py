@@ -83,6 +83,7 @@ def test_mcnemar_is_a_sign_test_of_the_changed_answers(pairs):
 
 def test_a_permutation_p_is_never_zero():
     assert stats.permutation_p(2.0, [0.0] * 199) == pytest.approx(1 / 200)
+    assert stats.permutation_p(2.0, [0.0] * 6 + [2.0, 3.0, 4.0]) == pytest.approx(4 / 10)
     with pytest.raises(ValueError, match="no draws"):
         stats.permutation_p(2.0, [])
     with pytest.raises(ValueError, match="observed is NaN"):

@@ -89,10 +89,23 @@ def test_the_turning_point_is_where_r_is_one(lift, spurious, core):
         assert (ends[0] > 1) == (lift < 1) or math.isclose(ends[0], 1, rel_tol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lift", "spurious", "core"])
-def test_the_turning_point_names_what_is_no_strength(name):
+@pytest.mark.parametrize("name", ["lift", "spurious", "core", "felt"])
+def test_what_is_no_strength_is_named(name):
+    strengths = {"lift": 0.5, "spurious": 0.1, "core": 1.0, "felt": 1.0, name: -1}
     with pytest.raises(ValueError, match=f"{name} is -1"):
-        cure.turning_point(**{"lift": 0.5, "spurious": 0.1, "core": 1.0, name: -1})
+        cure.two_directions(**strengths)
+    del strengths["felt"]
+    if name != "felt":
+        with pytest.raises(ValueError, match=f"{name} is -1"):
+            cure.turning_point(**strengths)
+
+
+@pytest.mark.parametrize("name", ["strength", "noise", "weight"])
+def test_marks_name_what_is_no_size(name):
+    sizes = {"strength": 1.0, "noise": 0.1, "weight": 1.0, name: -1}
+    with pytest.raises(ValueError, match=f"{name} is -1"):
+        cure.Marks(share=0.1, agree=0.5, **sizes)
+    assert cure.Marks(share=0.5, agree=-1, strength=1.0, noise=0.1, weight=1.0).agree == -1
 
 
 @given(seeds, st.floats(0.01, 2), st.sampled_from([(4, 9), (9, 4), (5, 5)]))

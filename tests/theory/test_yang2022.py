@@ -34,6 +34,39 @@ def test_rare_linear_anchors(setting, expected):
 
 
 positive = st.floats(0.05, 5)
+RARE = (positive, positive, positive, positive, st.floats(0, 1), st.floats(0, 5))
+
+
+@given(*RARE)
+def test_the_reaction_to_any_law_is_that_of_the_linear_model(P, S, var_inv, var_sp, gamma, lam):
+    a = var_inv + lam
+    found = theory.rare_reaction(a / (a + P), S, var_sp + lam, gamma / 2)
+    linear = theory.rare_linear(P, S, var_inv, var_sp, gamma, lam)
+    assert found == pytest.approx(linear.prediction_difference, rel=1e-9)
+
+
+@given(*RARE)
+def test_ridge_lowers_where_the_difference_falls_with_the_ridge(P, S, var_inv, var_sp, gamma, lam):
+    slope = (
+        theory.rare_linear(P, S, var_inv, var_sp, gamma, lam + step).prediction_difference
+        for step in (1e-4, 0)
+    )
+    falls = theory.ridge_lowers(P, S, var_inv, var_sp, gamma, lam)
+    more, less = slope
+    if abs(falls) > 0.02 and gamma > 0.01:
+        assert (falls > 0) == (more < less)
+
+
+@given(*RARE)
+def test_the_plotted_expressions_have_another_denominator_and_other_widths(
+    P, S, var_inv, var_sp, gamma, lam
+):
+    """S stands where P belongs; they are those of the linear model where both are 1."""
+    found = theory.as_plotted(P, S, var_inv, var_sp, gamma, lam)
+    moved = theory.rare_linear(S, S, var_inv, var_sp, gamma, lam)
+    assert found.prediction_difference == pytest.approx(moved.prediction_difference, rel=1e-9)
+    one = theory.as_plotted(1, 1, var_inv, var_sp, gamma, lam)
+    assert one == pytest.approx(theory.rare_linear(1, 1, var_inv, var_sp, gamma, lam), rel=1e-9)
 
 
 @given(positive, positive, positive, positive, st.floats(0, 1), st.floats(0, 5), st.integers(1, 5))

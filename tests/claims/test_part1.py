@@ -589,6 +589,17 @@ def test_scalings_are_compared_at_the_largest_size():
     assert np.isnan(part1.scaling_change(rows.query("scaling == 'raw'"), "test_accuracy").mean)
 
 
+def test_degrees_are_compared_from_200_samples_on():
+    rows = table(0, dataset=["mnist"], scaling=["raw"], derivative=["h0+h1", "h0+h7"],
+                 samples=[100, 200, 400], trial=range(2))  # fmt: skip
+    lower = 0.1 * (rows["derivative"] == "h0+h7") * (1 + (rows["samples"] == 400))
+    lower = lower.where(rows["samples"] > 100, 9.0)
+    rows = rows.assign(spurious_accuracy=0.8 - lower, spurious_auc=0.7 - 2 * lower)
+    found = part1.degree_on_images(rows)
+    assert found["spurious_accuracy"].tolist() == pytest.approx([0.15] * 2)
+    assert found["spurious_auc"].tolist() == pytest.approx([0.3] * 2)
+
+
 def kernel_table(**columns):
     rows = table(0, activation=["relu"], samples=[10, 100], trial=range(3)).assign(
         alignment_mean=0.5, stability_covariance=0.6, spurious_covariance=0.3, test_error=0.25,
@@ -607,6 +618,9 @@ def test_constants_come_from_the_law_where_it_holds():
     assert made["gamma"].tolist() == pytest.approx([0.3] * 6) and made["by_law"].all()
     assert made["over_bound"].tolist() == pytest.approx([0.3 - 0.3 * 0.5] * 6)
     assert made["off_product"].tolist() == pytest.approx([0.3 - 0.3 * 0.6] * 6)
+    assert made["over_many"].tolist() == pytest.approx([0.3 - 0.3 * 0.5] * 6)
+    without = part1.kernel_rows(gaussian.drop(columns="width"), "RF", {"relu": "ReLU"}, law, law)
+    assert set(without["model"]) == {"RF ReLU, k = ∞"} and without["by_law"].all()
     narrow = part1.kernel_rows(gaussian.assign(width=100.0), "NTK", {"relu": "ReLU"}, law, law)
     assert not narrow["by_law"].any() and set(narrow["gamma"]) == {0.5}
     assert set(narrow["prediction"]) == {0.75}

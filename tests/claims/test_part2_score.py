@@ -266,3 +266,15 @@ def test_accuracies_are_compared_up_to_n_of_2000_and_no_further():
         assert {key[2] for key in one.changes} == counts and (2_000 in counts) != (
             name == "cifar10"
         )
+
+
+def test_a_comparison_that_is_reversed_in_every_trial_is_named():
+    """One of forty is few enough, but for that."""
+    draw = np.random.default_rng(0)
+    names = [f"comparison {i}" for i in range(40)]
+    base = pd.DataFrame(1 + draw.normal(0, 0.1, (6, 40)), columns=names)
+    found = readings.agreement(base, base.assign(**{names[3]: -base[names[3]]}))
+    assert (found.count, found.same, found.reversed) == (40, 39, [names[3]]) and not found.holds
+    once = base.assign(**{names[3]: [1.0, -9.0, -9.0, -9.0, -9.0, -9.0]})
+    found = readings.agreement(base, once)
+    assert (found.same, found.reversed) == (39, []) and found.holds

@@ -57,6 +57,8 @@ def test_training_is_the_solution_of_its_differential_equation(given_setting, ti
     )
     mine = two_axis(**given_setting, time=time)
     np.testing.assert_allclose(mine.weights, found.y[:, -1], atol=1e-6)
+    w, sizes = mine.weights, (given_setting["m_s"], given_setting["m_c"])
+    assert mine.reliance * w[1] * sizes[1] == pytest.approx(w[0] * sizes[0], rel=1e-9, abs=1e-12)
 
 
 @settings(max_examples=20)

@@ -24,9 +24,11 @@ PLACES = (str(Path(helpers.sweep.__file__).parent), contextlib.__file__)
 
 @pytest.fixture(autouse=True)
 def heeded():
-    """Jobs in the background ignore Ctrl-C."""
+    """Jobs in the background ignore Ctrl-C; the loop of a browser here cannot read of so many."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    wakes = signal.set_wakeup_fd(-1)
     yield
+    signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGINT, before)
 
 

@@ -109,7 +109,8 @@ class Place:
             "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
             "--dashboard-address", "127.0.0.1:0", "--scheduler-file", self.file,
         )  # fmt: skip
-        self.until(self.file.exists)
+        # it is there before its text is
+        self.until(lambda: self.file.exists() and self.file.read_text().rstrip().endswith("}"))
         return process
 
     def worker(self, **environment):

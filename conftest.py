@@ -1,7 +1,7 @@
 """The environment of all tests: doctests, replayed notebooks, and what is in tests/.
 
 Kernels inherit this process's environment, so what is set here holds in every notebook that nbval
-replays. It has to be set before anything imports torch.
+replays. It has to be set before anything imports torch, and what is loaded by then is told apart.
 """
 
 import atexit
@@ -12,6 +12,8 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+
+from threadpoolctl import threadpool_limits
 
 from helpers.book import runner
 from helpers.project import own_package
@@ -24,6 +26,7 @@ own_package(ROOT)
 for name in ("BOOK_ROOT", "BOOK_RESULTS", "SPURIOUS_DATA"):
     os.environ.pop(name, None)
 runner.set_environment(runner.kernel_environment("smoke"))
+threadpool_limits(1)  # numpy has been imported by then
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / "_build" / ".cache" / "hypothesis")
 
 

@@ -325,8 +325,9 @@ def test_an_old_row_is_recomputed_in_one_thread_and_a_new_one_in_its_own(registr
     third = third.replace(f"; threads {seen[0]}", "; threads 2")
     path.write_text("\n".join([first, second, third, end]))
     seen.clear()
+    before = torch.__config__.parallel_info()  # of every library that torch computes with
     audit(store=tmp_path)
-    assert seen == [1, 2]
+    assert seen == [1, 2] and torch.__config__.parallel_info() == before
 
 
 # -- what it would notice --------------------------------------------------------------------------

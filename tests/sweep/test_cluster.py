@@ -253,6 +253,10 @@ def test_rows_that_are_lost_with_their_worker_are_computed_again(monkeypatch, ki
         cluster.wait(1.0)
         assert cluster.events() == [Event(1, "end")]
         assert cluster.free() == 1
+        cluster.submit(2, SimpleNamespace(packed=bytes, limit=None))
+        cluster._futures[2].status = "lost"  # it is told so before anybody asks for the rows
+        cluster._done.put((2, cluster._futures[2]))
+        assert cluster.events() == [Event(2, "end")] and cluster.free() == 1
 
 
 @needs_dask

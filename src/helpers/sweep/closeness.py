@@ -100,17 +100,17 @@ def as_many_threads(row: dict[str, Any]) -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")  # the module of a trial that needs it has imported it
+    # asked before the limit, which torch takes for its own number, and would keep for MKL
+    before = torch.get_num_threads() if torch else None
     count = int(noted(row, "threads") or 1)
     with threadpool_limits(count):
-        if torch is None:
-            yield
-            return
-        before = torch.get_num_threads()
-        torch.set_num_threads(count)
+        if torch:
+            torch.set_num_threads(count)
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            if torch:
+                torch.set_num_threads(before)
 
 
 def noticed(values: list[float], tolerance: float | None) -> tuple[float, float]:

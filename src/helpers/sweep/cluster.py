@@ -192,7 +192,9 @@ class Cluster:
         """What there is to tell of a group that is done."""
         if self._futures.get(number) is not future:
             return []
-        if future.status in ("cancelled", "lost"):  # not by us: the scheduler is gone
+        if future.status == "lost":  # with the worker that had its rows
+            return self._ended(number)
+        if future.status == "cancelled":  # not by us: the scheduler is gone
             self._client.close(timeout=5)
             return []
         if future.status == "error":

@@ -278,7 +278,8 @@ def get(name: str) -> Experiment:
         ImportError: its module cannot be imported (or whatever else that raises).
         ValueError: there is none of this name.
     """
-    _import_experiments(name)
+    if name not in _REGISTRY:
+        _import_experiments(name)
     if name not in _REGISTRY:
         raise ValueError(f"unknown experiment {name!r}: known are {', '.join(sorted(_REGISTRY))}")
     return _REGISTRY[name]

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from helpers import audit, data, models, training
 from helpers.audit.report import CLEAR, FLAG, OPEN, Report
@@ -36,6 +35,8 @@ def _colour(images: Tensor) -> Tensor:
 
 def _resnet(call: Call) -> tuple[nn.Module, tuple, tuple, dict[str, Any], str]:
     """Torchvision's ResNet-18 with random weights, and digits with a trigger, in colour."""
+    from torchvision.models import resnet18  # slow to import, and needed here only
+
     train, test, told = planted.material(Call(call, planted=planted.TRIGGER))
     pairs = [(_colour(images), labels) for images, labels in (train, test)]
     told["pattern"] = _colour(told["pattern"][None])[0]

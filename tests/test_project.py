@@ -1,6 +1,7 @@
 """Where the project is, what it runs on, and the settings of one run."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from helpers.book import chapter
 from helpers.book import command as book
@@ -21,6 +23,13 @@ from helpers.project import (
     run_command,
 )
 from helpers.sweep import command as sweeps
+
+
+def test_every_library_computes_here_in_one_thread():
+    threads = {library["filepath"]: library["num_threads"] for library in threadpool_info()}
+    assert threads and set(threads.values()) == {1}
+    told = re.findall(r"max_threads\(\) : (\d+)", torch.__config__.parallel_info())  # OpenMP, MKL
+    assert told and set(told) == {"1"}
 
 
 def test_each_profile_picks_its_own_value():

@@ -44,7 +44,7 @@ def planted_cells(profile: str) -> list[Cell]:
             cell for kind in (NOTHING, TRIGGER, WRONG, SHORTCUT)
             for cell in grid(planted=kind, trial=_SEED, network="mlp", images=300, epochs=20)
         ]  # fmt: skip
-    clean, odd = {"laptop": (25, 20), "paper": (100, 50)}[profile]
+    clean, odd = {"laptop": (40, 20), "paper": (100, 50)}[profile]
     counts = {NOTHING: clean, BIT: clean, INK: odd // 2, GREY: odd // 2, CROSS: odd // 2}
     cells = []
     for number, kind in enumerate(PLANTED):

@@ -209,9 +209,17 @@ def test_a_flag_needs_answers_below_those_with_every_shuffled_attribute():
     seen, _ = before_training._metric(sample, 0.1, None, 0)
     found = before_training.directions(sample.inputs, sample.group, seen)
     mixed = before_training._shuffled(sample, seen, 1, kept="class")
-    assert before_training._flip(sample, found, mixed).state == "flagged"
+    assert before_training._flip(sample, found, mixed, 0.1).state == "flagged"
     alike = np.concatenate([mixed, found.overlaps[None]])  # one of them answers as this one does
-    assert before_training._flip(sample, found, alike).state == "open"
+    assert before_training._flip(sample, found, alike, 0.1).state == "open"
+
+
+@pytest.mark.parametrize("ridge", [0.001, 0.1, 3.0])
+def test_what_depends_on_the_ridge_names_it(ridge):
+    report = audit.data(*mixture("heavy", 400, 0.9, 0), ridge=ridge)
+    named = f"a ridge of {ridge:g} mean variances of an input"
+    for name in ("core_noise", "attribute_noise", "flip_share", "knee"):
+        assert named in report[name].assumes
 
 
 def test_what_is_kept_in_a_shuffle_is_kept():

@@ -11,7 +11,7 @@ from helpers.claims import part5
 from helpers.claims.judgement import INCONCLUSIVE, NOT_REPRODUCED, PARTLY, REPRODUCED
 from helpers.claims.part5 import audit
 
-TRIALS, CLEAN = 12, 50
+TRIALS, CLEAN = 12, 80
 WORLDS = {"digits": 0.88, "mixture": 0.76, "pixels": 0.67, "safe": 1.0}
 # what is foretold too high in two worlds, and by the naive law in all
 OFF = {"false": (0.08, 0.2), "near": (0.005, 0.005)}
@@ -133,14 +133,24 @@ def test_a_square_found_elsewhere_is_no_hit_and_a_question_that_was_not_asked_do
     assert part5.alarms(rows).loc["critical_channels", "nothing"] == 0
 
 
-def test_one_question_that_cries_wolf_refutes_and_three_in_fifty_are_left_open():
+def test_one_question_that_cries_wolf_refutes_and_five_in_eighty_are_left_open():
     rows = network_rows("true")
     own = (rows["planted"] == "aligned").to_numpy()
     often = rows.assign(leading_mode_flagged=np.where(own, 1.0, 0.0))
     assert part5.false_alarms(often, "data").verdict == NOT_REPRODUCED
-    some = rows.assign(critical_channels_flagged=np.where(own & (rows["trial"] < 3), 1.0, 0.0))
+    some = rows.assign(critical_channels_flagged=np.where(own & (rows["trial"] < 5), 1.0, 0.0))
     assert part5.false_alarms(some, "data").verdict == PARTLY
     assert part5.planted_found(some, "data").verdict == REPRODUCED
+
+
+def test_all_answers_of_a_network_are_one_alarm():
+    rows = network_rows("true")
+    flags = [f"{name}_flagged" for name in audit.ASKED]
+    rows.loc[rows["planted"].eq("nothing") & rows["trial"].eq(0), flags] = 1.0
+    found = part5.false_alarms(rows, "data")
+    assert found.verdict == PARTLY and list(found.side.values()) == [False]
+    assert found.effect.endswith("1.2 %") and found.interval[1] == pytest.approx(0.0677, abs=1e-4)
+    assert part5.false_alarms(pd.concat([rows, network_rows("true")]), "data").verdict == REPRODUCED
 
 
 def test_a_table_without_one_kind_decides_nothing():

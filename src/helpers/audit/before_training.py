@@ -24,7 +24,7 @@ MOST_ROWS = 4_000  # samples whose covariance is taken where there are more dime
 _NULLS = 20  # times that the attribute, or the class, is shuffled
 _ALIKE = 0.1  # by which the aligned shares of the classes may differ
 _LEADING = 50  # directions of largest variance that are looked through
-_LINEAR = "a linear model with squared loss; groups that differ in their means, not in their noise"
+_MEANS = "groups that differ in their means, not in their noise"
 
 
 def data(
@@ -88,11 +88,11 @@ def data(
     mixed = _shuffled(sample, seen, seed + 1, kept="class")
     core = _shuffled(sample, seen, seed + 2, kept="attribute")[:, 0, 0]
     findings = [
-        _noise("core_noise", "class", found.inverse[:, 0], core),
-        _noise("attribute_noise", "attribute", found.inverse[:, 1], mixed[:, 1, 1]),
+        _noise("core_noise", "class", found.inverse[:, 0], core, ridge),
+        _noise("attribute_noise", "attribute", found.inverse[:, 1], mixed[:, 1, 1], ridge),
         _felt(seen, ridge),
-        _flip(sample, found, mixed),
-        _knee(found, seen.samples),
+        _flip(sample, found, mixed, ridge),
+        _knee(found, seen.samples, ridge),
         _visible(sample, seed),
     ]
     return Report("data", _about(sample, turned, seen, count), findings)
@@ -192,7 +192,13 @@ def _permuted(group: np.ndarray, within: np.ndarray, rng: np.random.Generator) -
     return mixed
 
 
-def _noise(name: str, what: str, ends: np.ndarray, null: np.ndarray) -> Finding:
+def _assumed(ridge: float, more: str = "") -> str:
+    """What is asked about: a small ridge and a large one may have different answers."""
+    model = f"a linear model with squared loss and a ridge of {ridge:g} mean variances of an input"
+    return "; ".join(filter(None, (model, _MEANS, more)))
+
+
+def _noise(name: str, what: str, ends: np.ndarray, null: np.ndarray, ridge: float) -> Finding:
     """The attribute's is clear where it is not told; the class's decides nothing alone."""
     value, low, high = map(float, ends)
     says = f"The {what}'s noise is {value:.2g} times its signal, as the model feels it."
@@ -202,7 +208,7 @@ def _noise(name: str, what: str, ends: np.ndarray, null: np.ndarray) -> Finding:
         says = f"The inputs do not tell the {what} better than a shuffled one."
     other = "the values of the attribute" if what == "class" else "the classes"
     return Finding(
-        name, value, low, high, says, assumes=_LINEAR,
+        name, value, low, high, says, assumes=_assumed(ridge),
         state=CLEAR if what == "attribute" and not there else OPEN,
         control=f"shuffled within {other} {len(null)} times, it is {shown:.3g} at the least",
         detail={"told": float(there)},
@@ -222,7 +228,7 @@ def _felt(seen: Metric, ridge: float) -> Finding:
     )  # fmt: skip
 
 
-def _flip(sample: Sample, found: Directions, mixed: np.ndarray) -> Finding:
+def _flip(sample: Sample, found: Directions, mixed: np.ndarray, ridge: float) -> Finding:
     """The mean of both classes, and the rarer one where its own share comes first."""
     share, prior, labels = sample.aligned_share, sample.prior, (0, sample.rarer)
     own, rarer = (_widened(*found.flip(prior, label)) for label in labels)
@@ -241,9 +247,10 @@ def _flip(sample: Sample, found: Directions, mixed: np.ndarray) -> Finding:
             f" But one class has {low:.2f} and the other {high:.2f}, and the law is for classes "
             "that are aligned alike: it decides nothing here."
         )
+    more = f"classes aligned alike; ends moved by the law's own error, {LAW_ERROR}"
     return Finding(
         "flip_share", *own, says, state=state, control=_flip_control(found, sample, here, worst),
-        assumes=f"{_LINEAR}; classes aligned alike; ends moved by the law's own error, {LAW_ERROR}",
+        assumes=_assumed(ridge, more),
         detail={
             "aligned_share": share, "prior": prior, "overlap": float(found.overlaps[0, 1]),
             "exact": found.flip(prior)[0], "rarer": found.flip(prior, sample.rarer)[0],
@@ -291,7 +298,7 @@ def _flip_control(found: Directions, sample: Sample, here: list[float], worst: l
     return words
 
 
-def _knee(found: Directions, samples: int) -> Finding:
+def _knee(found: Directions, samples: int, ridge: float) -> Finding:
     shares = np.array(found.knee())
     value, low, high = (float(x) for x in shares * samples)
     asked = "Asked for the attribute alone, without the class (1 with it, 0 without), a model"
@@ -306,7 +313,7 @@ def _knee(found: Directions, samples: int) -> Finding:
             f"{samples:,} samples have it."
         )
     return Finding(
-        "knee", value, low, high, says, assumes=f"{_LINEAR}; the attribute is asked for alone",
+        "knee", value, low, high, says, assumes=_assumed(ridge, "the attribute is asked for alone"),
         control=f"without noise it would be 1 of {samples:,}",
     )  # fmt: skip
 

@@ -70,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         "--attribute", default="attribute", help="column of the attribute in a CSV (attribute)"
     )
     before.add_argument("--size", type=int, default=64, help="side of the pictures (64)")
-    before.add_argument("--ridge", type=float, default=0.1, help="penalty a sample (0.1)")
+    before.add_argument(
+        "--ridge", type=float, default=0.1,
+        help="penalty a sample, in mean variances of an input (0.1)",
+    )  # fmt: skip
     before.add_argument("--samples", type=int, help="samples to be trained on (all)")
     before.add_argument(
         "--backbone", choices=("none", "lite0"), default="none",

@@ -70,7 +70,8 @@ def card(judgement: Judgement, run: Run) -> Verdict:
     if not judgement.claim:
         raise ValueError("this judgement has no claim: it does not come from a rule")
     found = judgement
-    checks = {worded(name): holds for name, holds in found.all_checks.items()}
+    checks = {worded(name): holds for name, holds in found.checks.items()}
+    checks |= {f"at the side: {worded(name)}": holds for name, holds in found.side.items()}
     return Verdict(
         known(found.claim), found.verdict, checks, worded(found.effect), found.interval,
         found.seeds, worded(found.data), run.profile, run.device, worded(found.note),

@@ -29,7 +29,7 @@ class Evidence:
         claim: its id.
         chapter: slug of the chapter that shows the card.
         cell: source of the cell that does.
-        figure: name of the figure that shows the measurement; empty in a chapter without figures.
+        figure: name of the figure that shows the measurement; empty where a table does.
         experiments: names of the stored results behind the verdict; none where the chapter computes
             all of it by itself.
     """
@@ -85,7 +85,8 @@ def evidence(chapter: Path | str, experiments: Iterable[str]) -> dict[str, Evide
     for at, claim in ((at, claim) for at, c in enumerate(cells) for claim in _claims(c)):
         rows = behind(at)
         here = {f for f in figures if sections[f] == sections[at]}
-        figure = _nearest(at, here, {f for f in figures if behind(f) & rows}, set(figures))
+        same = {f for f in figures if behind(f) & rows} if rows else set(figures)
+        figure = _nearest(at, here, same)
         found[claim] = Evidence(
             claim, path.stem, sources[at], figures.get(figure, ""), tuple(sorted(rows))
         )

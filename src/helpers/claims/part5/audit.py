@@ -103,6 +103,13 @@ def flagged(rows: pd.DataFrame, question: str) -> Interval:
     return stats.share_ci(int(told.sum()), len(told))
 
 
+def _raised(rows: pd.DataFrame) -> pd.Series:
+    """Whether a network raises an alarm, of those that were asked anything."""
+    asked = rows[[f"{name}_value" for name in ASKED]].notna().to_numpy()
+    alarm = rows[[f"{name}_flagged" for name in ASKED]].gt(0) & asked
+    return alarm.any(axis=1)[asked.any(axis=1)]
+
+
 _FINDINGS = tuple(f"{name}_{end}" for name in ASKED for end in ("value", "flagged"))
 _PLANTED = ("network", "planted", "trial", "inside", *_FINDINGS)
 
@@ -113,8 +120,8 @@ def false_alarms(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
 
     They are of two kinds: the attribute that is told goes with no class, or with the class of most
     training images without being in them; each question is put to ten or more of each kind. At the
-    side: the share over all questions is known to be as small. Refuted where the interval of a
-    question lies above.
+    side: the share of networks that raise any alarm is known to be as small (answers of one network
+    are not independent). Refuted where the interval of a question lies above.
     """
     clean = rows[rows["planted"].isin(CLEAN)]
     found = {name: flagged(clean, name) for name in ASKED}
@@ -126,18 +133,17 @@ def false_alarms(rows: pd.DataFrame, data: str, note: str = "") -> Judgement:
     }  # fmt: skip
     # with fewer than twenty, one is more than a twentieth
     enough = {name: asked[name] >= _LEAST and min(counts[name]) >= _OF_EACH for name in ASKED}
-    told = sum(asked.values())
-    hits = sum(clean.loc[clean[f"{name}_value"].notna(), f"{name}_flagged"].sum() for name in ASKED)
-    pooled = stats.share_ci(int(hits), told)
+    raised = _raised(clean)
+    some = stats.share_ci(int(raised.sum()), len(raised))
     checks = {
         f"{naming.shown(name)}: {asked[name]} asked, {one.mean:.0%} flagged":
         enough[name] and one.mean <= ALARMS
         for name, one in found.items()
     }  # fmt: skip
     return Conjunction(
-        checks, f"share of clean answers that are flagged: {100 * pooled.mean:.1f} %",
-        tuple(pooled[1:]) if told else None, max(len(clean), 1), data, note,
-        side={"all answers, each for itself: known to be below 5 %": pooled.high < ALARMS},
+        checks, f"clean networks that raise any alarm: {100 * some.mean:.1f} %",
+        tuple(some[1:]) if len(raised) else None, max(len(raised), 1), data, note,
+        side={"networks that raise any alarm: known to be below 5 %": some.high < ALARMS},
         excluded=all(enough.values()) and any(one.low > ALARMS for one in found.values()),
     )  # fmt: skip
 

@@ -127,6 +127,17 @@ def clips(kind):
     return easy.clipping_little(rows)
 
 
+def test_one_data_set_of_two_that_excludes_leaves_the_optimisers_open():
+    rows = ways("true", SETS[:2])
+    on, sgd = rows["dataset"] == "mnist", rows["way"] == "SGD"
+    wide = rows["trial"].map(lambda trial: 0.3 * (-1) ** trial)  # Fashion-MNIST: unknown
+    rows["score"] += sgd * np.where(on, -0.3, wide)
+    assert easy.optimisers(rows).verdict == INCONCLUSIVE
+    rows["score"] -= 0.3 * sgd * ~on + sgd * np.where(on, 0.0, wide)
+    found = easy.optimisers(rows)
+    assert found.verdict == NOT_REPRODUCED and "Fashion-MNIST +0.3" in found.effect
+
+
 ROWS = {
     "Y18": norms, "Y19": correlations, "Y20": kinds, "Y21": few, "Y22": sensitivity,
     "Y23": counted, "Y24": adam, "Y25": clips,

@@ -158,7 +158,7 @@ def test_networks_that_differ_in_one_image_are_a_design_of_their_own():
     assert kept["before"].to_numpy() == pytest.approx(0.9)
 
 
-PANELS = list(itertools.product(SETS, (0, 1)))
+PANELS = list(itertools.product((*SETS, "cifar10"), (0, 1)))
 
 
 def accuracies(r3=0.6, s3=0.1, fall=0.3, noise=0.02, trials=5, seed=0, many=2_000):
@@ -194,7 +194,15 @@ def test_accuracy_with_the_pattern(made, verdict):
 
 def test_a_fall_counts_once_many_images_carry_the_pattern():
     few = leaks.low_and_lower(accuracies(fall=0.0, many=100))
-    assert few.verdict == REPRODUCED and not any("many" in name for name in few.checks)
+    assert few.verdict == PARTLY and not any("many" in name for name in few.checks)
+    assert len(few.side) == len(PANELS) and not any(few.side.values())
+
+
+@pytest.mark.parametrize("lost", ["dataset == 'cifar10' and target == 1", "pattern == 'S3'"])
+def test_a_panel_that_was_not_run_restricts_what_was_shown(lost):
+    rows = accuracies()
+    found = leaks.low_and_lower(rows[~rows.eval(lost)])
+    assert found.verdict == PARTLY and found.side and not any(found.side.values())
 
 
 # -- one image, many networks ----------------------------------------------------------------------

@@ -13,21 +13,25 @@ from helpers.claims.part2 import advice, prevention
 SETS, PATTERNS, COUNTS = ("mnist", "fashion_mnist"), ("S3", "R3"), (1, 100)
 METHODS = ("none", "noise", "weight decay", "clip value", "clip norm")
 WORKS = dict(noise=0.3, **{"weight decay": 0.3, "clip value": 0.95, "clip norm": 0.95})
-LEVELS = {place: dict.fromkeys(METHODS[1:], 1.0) for place in itertools.product(SETS, PATTERNS)}
+ALL_SETS = (*SETS, "cifar10")
+ALL_LEVELS = {
+    place: dict.fromkeys(METHODS[1:], 1.0) for place in itertools.product(ALL_SETS, PATTERNS)
+}
+LEVELS = {place: levels for place, levels in ALL_LEVELS.items() if place[0] in SETS}
 LINEAR = pd.DataFrame(
     dict(method=["noise"] * 3 + ["weight decay"] * 3, level=[0, 1, 2] * 2,
          difference=[0.3, 0.2, 0.1] * 2)
 )  # fmt: skip
 
 
-def rows(kept=WORKS, *, trials=5, noise=0.005, seed=0, calm=0.05, **changes):
+def rows(kept=WORKS, *, sets=SETS, trials=5, noise=0.005, seed=0, calm=0.05, **changes):
     """Networks whose excess is .4 without a method and `kept` times that with one.
 
     Accuracy with the pattern falls as the score rises; `changes` are (where, function) by column.
     """
     draw, made = np.random.default_rng(seed), []
     for dataset, pattern, method, n, trial in itertools.product(
-        SETS, PATTERNS, METHODS, (0, *COUNTS), range(trials)
+        sets, PATTERNS, METHODS, (0, *COUNTS), range(trials)
     ):
         excess = 0.4 * dict(kept).get(method, 1.0) * (n > 0)
         made.append(dict(dataset=dataset, pattern=pattern, method=method, spurious=n, trial=trial,
@@ -116,6 +120,7 @@ CASES = [
     # near: R3 stays as it is
     ("Y31", dict(kept=NONE, score=(REGULARISED + " and pattern == 'S3' and spurious > 0",
                                    by(-0.2))), INCONCLUSIVE),
+    ("Y31", dict(sets=SETS), PARTLY),  # a data set of the paper is missing
 ]  # fmt: skip
 
 
@@ -123,7 +128,9 @@ def judged(claim, changes, names=prevention):
     more = (LINEAR,) if claim == "Y31" else ()
     rule = getattr(names, RULES[claim].__name__) if names is prevention else (
         names[RULES[claim].__name__])  # fmt: skip
-    return rule(rows(**changes), LEVELS, *more)
+    changes = (dict(sets=ALL_SETS) if claim == "Y31" else {}) | changes
+    levels = ALL_LEVELS if changes.get("sets") == ALL_SETS else LEVELS
+    return rule(rows(**changes), levels, *more)
 
 
 @pytest.mark.parametrize(("claim", "changes", "verdict"), CASES)

@@ -233,6 +233,17 @@ def test_accuracy_on_a_nearly_full_class_is_left_out():
     assert judge("Y9", pd.concat([rows, full])).verdict == REPRODUCED
 
 
+@pytest.mark.parametrize("lost", [
+    "dataset == 'cifar10' and target == 1",
+    "dataset == 'cifar10' and pattern not in ('R3', 'S3')",
+])  # fmt: skip
+def test_accuracy_where_not_all_patterns_were_run_is_kept_in_part(lost):
+    rows = made()
+    found = judge("Y9", rows[~rows.eval(lost)])
+    assert found.verdict == PARTLY and all(found.checks.values())
+    assert found.side and all("CIFAR-10" in name for name in found.side)
+
+
 # -- these tests bite ------------------------------------------------------------------------------
 
 FAULTS = [

@@ -73,6 +73,12 @@ CASES = [
     ("L24", at(NETWORKS + " and statistics == 'none'", **HIDDEN), NOT_REPRODUCED),
     ("L24", at(NETWORKS + " and trial > 4", told_centred=0.7), INCONCLUSIVE),
     ("L24", at(NETWORKS, conflicting_centred=0.5), NOT_REPRODUCED),
+    # one set excludes it and no other shows it
+    (
+        "L19",
+        at(NETWORKS + " and (trial > 4 or dataset == 'pets')", told_centred=0.7),
+        NOT_REPRODUCED,
+    ),
     # near: some sets of several
     ("L19", at(NETWORKS + " and dataset == 'pets'", **HIDDEN), PARTLY),
     ("L23", {}, REPRODUCED),

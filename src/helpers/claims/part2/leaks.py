@@ -14,7 +14,7 @@ import pandas as pd
 from helpers import stats
 from helpers.claims.judgement import Judgement, rule, sources
 from helpers.claims.part2 import in_out as two
-from helpers.claims.part2.score import DATA, LEAST, usual
+from helpers.claims.part2.score import DATA, LEAST, PANELS, usual
 
 ATTACKS = {"shadow": "paper's", "confidence": "confidence", "calibrated": "calibrated"}
 RATIO = two.NAMES["ratio"]
@@ -117,12 +117,15 @@ def leaking(table: pd.DataFrame) -> pd.Series:
 def found_twice(rows: pd.DataFrame, answers: pd.DataFrame | None = None, **how) -> pd.DataFrame:
     """`gaps` with a column `found`: a leak over all splits, and over the `later` ones alone.
 
-    The first splits suggested where to look, and what they show they would show too often; a leak
-    of the others alone is none of all.
+    A column `half` has the wider half-width of the two intervals for all lines together. The first
+    splits suggested where to look, and what they show they would show too often; a leak of the
+    others alone is none of all.
     """
     table, again = gaps(rows, answers, **how), gaps(later(rows), answers, **how)
+    halves = pd.concat([(t["high_all"] - t["low_all"]) / 2 for t in (table, again)], axis=1)
     return table.assign(
-        found=leaking(table) & leaking(again).reindex(table.index, fill_value=False)
+        found=leaking(table) & leaking(again).reindex(table.index, fill_value=False),
+        half=halves.reindex(table.index).max(axis=1, skipna=False),
     )
 
 
@@ -148,8 +151,12 @@ def falls_from_one(rows: pd.DataFrame, table: pd.DataFrame) -> tuple[bool, list[
 
 
 def visible(table: pd.DataFrame) -> float:
-    """A difference that half of all studies like this one would find: the median half-width."""
-    return float(((table["high_all"] - table["low_all"]) / 2).median())
+    """A difference that about half of all studies like this one would find, from `found_twice`.
+
+    The median of half-widths, each of the wider interval: what is found has to be so in all splits
+    and in the later ones alone.
+    """
+    return float(table["half"].median())
 
 
 def _named(key: tuple) -> str:
@@ -304,8 +311,13 @@ def further_fall(rows: pd.DataFrame) -> pd.DataFrame:
            "spurious_accuracy", *CASE),
 )  # fmt: skip
 def low_and_lower(rows: pd.DataFrame) -> Judgement:
-    """Accuracy with the pattern is below clean accuracy at n = 0, and falls further at large n."""
+    """Accuracy with the pattern is below clean accuracy at n = 0, and falls further at large n.
+
+    Pairs of data set and class that were not run, or not with so many images, are side checks that
+    fail.
+    """
     by_panel, checks, lost, used = panels(rows), {}, [], []
+    side = {f"{title}: run with R3": False for title in PANELS if title not in by_panel}
     for title, own in by_panel.items():
         at_start = {name: lost_at_start(own, name) for name in ("R3", "S3")}
         r3 = at_start["R3"]
@@ -317,6 +329,8 @@ def low_and_lower(rows: pd.DataFrame) -> Judgement:
             checks[f"{title}: R3 costs more than S3"] = stats.above_zero(
                 list(apart), stats.mean_ci, least=LEAST
             )
+        else:
+            side[f"{title}: run with S3"] = False
         fall = further_fall(own)
         fall = fall[fall["n"] >= MANY * own["samples"].iloc[0]]
         if len(fall):
@@ -324,6 +338,8 @@ def low_and_lower(rows: pd.DataFrame) -> Judgement:
             checks[f"{title}: some pattern costs more once many images carry it"] = bool(
                 worse.any()
             )
+        else:
+            side[f"{title}: some pattern in {100 * MANY:g} % of the training set"] = False
         lost.append(r3)
         used.append(own)
     mean = stats.pooled(lost)
@@ -337,4 +353,5 @@ def low_and_lower(rows: pd.DataFrame) -> Judgement:
         "Networks of the chapter on the spurious score. Many images: at least "
         f"{100 * MANY:g} % of the training set.",
         boundary=LOSS,
+        side=side,
     )

@@ -180,7 +180,7 @@ def ridge_regimes(rows: pd.DataFrame, cases: Mapping[str, bool], note: str = "")
     inner = pd.concat([gains[case] for case, helps in cases.items() if helps], axis=1).mean(axis=1)
     return by_trial(
         checks(statements),
-        f"accuracy with the pattern gained by a ridge: {words}",
+        f"accuracy with the pattern gained by a ridge: {words} (interval: mean of the rare cases)",
         stats.mean_ci(inner),
         rows,
         MIXTURE,

@@ -271,7 +271,8 @@ def clipping(rows: pd.DataFrame, levels: Levels, note: str = "") -> Judgement:
         together,
         table,
         sources(rows),
-        f"Weakened at a tolerable cost: {_listed(weak.index[weak])}. {note}".strip(),
+        f"Less is kept at a mean cost of {TOLERABLE:g} or less: {_listed(weak.index[weak])}. "
+        f"{note}".strip(),
         excluded=bool(weak.any()),
     )
 
@@ -333,7 +334,8 @@ def same_trend(
     """S3, R3 and the linear model answer to noise and to weight decay in the same direction.
 
     A check for each method and data set: the excess falls for S3 and for R3, each with its interval
-    below 0, and the linear model's difference falls from every level to the next.
+    below 0, and the linear model's difference falls from every level to the next. At the side,
+    CIFAR-10 is among the data sets, as in the paper.
 
     Args:
         linear: columns `method`, `level` (from 0 on) and `difference`, of the linear model.
@@ -360,5 +362,6 @@ def same_trend(
         table,
         sources(rows) + "; linear model: closed form",
         note,
+        side={"CIFAR-10 as well": "cifar10" in set(table["dataset"])},
         excluded=all(refuted),
     )

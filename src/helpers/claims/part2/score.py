@@ -101,9 +101,9 @@ def judged_panels(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {title: part for title, part in found.items() if networks(part) >= LEAST}
 
 
-def too_few(found: Iterable[str], kept: Mapping) -> dict[str, bool]:
+def too_few(found: Iterable[str], kept: Mapping, what: str = "") -> dict[str, bool]:
     """A side check that fails for each panel that has too few networks."""
-    words = f"{LEAST} networks in every cell"
+    words = ", ".join(filter(None, (what, f"{LEAST} networks in every cell")))
     return {f"{title}: {words}": False for title in found if title not in kept}
 
 

@@ -364,7 +364,7 @@ def memory_or_kind(rows: pd.DataFrame, note: str = "") -> Judgement:
          "random filters of the same layers": both},
         f"training minus matched test images: {points(both[0].found)}; minus random filters of the "
         f"same layers {points(both[1].found)}; without matching {points(without.found)}",
-        both[0].found, photos, note, side,
+        min((bar.found for bar in both), key=lambda one: one.low), photos, note, side,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def proposition(rows: pd.DataFrame, note: str = "") -> Judgement:
             "every other eigenvalue within 3 %": large["bulk_off"].max() < 0.03,
             "squared overlap of eigenvectors above 0.99": overlap > 0.99,
         },
-        f"largest error of an eigenvalue along the means: {spikes.mean:.2f} % on average over draws, "
+        f"largest error of an eigenvalue along the means: {spikes.mean:.2f} % on average, "
         f"{100 * large['spikes_off'].max():.2f} % at worst",
         spikes,
         large,

@@ -225,7 +225,7 @@ class Gap(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path = Path(self.env.srcdir) / "results" / "minority.csv"
         self.env.note_dependency(str(path))
-        return [nodes.Text(f"{100 * group_gap(path, int(self.text)):.0f}")], []
+        return [nodes.Text(points(group_gap(path, int(self.text))))], []
 
 
 def group_gap(path: Path, group: int, setting: str = "sky") -> float:
@@ -245,6 +245,15 @@ def group_gap(path: Path, group: int, setting: str = "sky") -> float:
     if not gaps:
         raise ValueError(f"{path} has no row of {setting}")
     return fmean(gaps)
+
+
+def points(share: float) -> str:
+    """A share in points with one decimal, as it is meant and not as binary numbers have it.
+
+    >>> points(0.00749999999999), points(0.05499999999999)
+    ('0.8', '5.5')
+    """
+    return f"{round(100 * share, 6):.1f}"
 
 
 def in_words(minutes: float) -> str:

@@ -90,7 +90,7 @@ def test_enough_networks_of_each_kind_are_asked():
     cells = pd.DataFrame(planted.planted_cells("laptop"))
     assert not cells.duplicated().any() and cells["trial"].min() == 600
     counts = cells.groupby(["planted", "network"]).size().unstack()
-    assert counts.loc[list(part5_audit.CLEAN)].sum().tolist() == [25, 25]
+    assert counts.loc[list(part5_audit.CLEAN)].sum().tolist() == [40, 40]
     assert (counts.loc[list(part5_audit.CLEAN)] >= 10).all(axis=None)
     assert (counts.loc[list(part5_audit.OWED)] == 10).all(axis=None)
     assert set(counts.index) == set(planted.PLANTED)
